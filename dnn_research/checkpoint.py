@@ -1,0 +1,408 @@
+"""Checkpoints: save, verify, restore, resume. The only file that knows orbax.
+
+A checkpoint is a directory `checkpoints/<step>/` with the state as a plain tree (`state/`, written by orbax) and,
+written last, `manifest.json`: the checksums of every leaf, of every file and of itself. Without a valid manifest a step
+counts as unfinished. Orbax itself does not notice flipped bits; the manifest does.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import linen as nn
+from flax import serialization, traverse_util
+
+from dnn_research import models
+from dnn_research.errors import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Tree = Any
+Say = Callable[[str], None]
+
+
+class DamagedError(Exception):
+    """A checkpoint cannot be trusted; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What stands beside a saved state.
+
+    Attributes:
+        step: number of updates done.
+        leaves: path -> {"shape", "dtype", "crc32"} of every leaf, as it was in memory.
+        files: path -> {"bytes", "crc32"} of every file of `state/`, as it was read back.
+        results: named results of the evaluation at this step, `{}` if there was none.
+        records: what the run's records need to go on from here, such as the length of metrics.jsonl in bytes.
+    """
+
+    step: int
+    leaves: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, float]
+    records: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Which checkpoints stay: the latest `keep`, and the best by `best_metric` (`split/name`; of a loss the lowest)."""
+
+    keep: int
+    best_metric: str
+
+    def best(self, manifests: Sequence[Manifest]) -> int | None:
+        """The step of the best checkpoint; of equals, the earliest. None if none was evaluated."""
+        measured = [m for m in manifests if self.best_metric in m.results]
+        sign = -1.0 if self.best_metric.endswith("loss") else 1.0
+        return max(measured, key=lambda m: (sign * m.results[self.best_metric], -m.step)).step if measured else None
+
+    def stale(self, manifests: Sequence[Manifest]) -> list[int]:
+        """The steps that go."""
+        kept = {m.step for m in sorted(manifests, key=lambda m: m.step)[-self.keep :]} | {self.best(manifests)}
+        return [m.step for m in manifests if m.step not in kept]
+
+
+class Writer:
+    """Saves states in the background, one at a time; the oldest go when a newer one is proved to be there.
+
+    Every process of a run calls it; the first one writes.
+    """
+
+    def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
+        if policy.keep < 1:
+            raise UserError(f"checkpoint.keep must be at least 1, not {policy.keep}")
+        self._directory, self._policy, self._say = directory, policy, say
+        self._checkpointer = ocp.StandardCheckpointer()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: int, state: Tree, results: Mapping[str, float], records: Mapping[str, Any]) -> None:
+        """Copies the state to the host and starts to write it; returns before it is written.
+
+        Raises:
+            UserError: this or the previous checkpoint cannot be written.
+        """
+        self.wait()
+        tree = traverse_util.unflatten_dict(jax.device_get(_leaves(state)), sep="/")
+        folder = self._directory / str(step)
+        try:
+            if jax.process_index() == 0:
+                self._make_room(folder)
+            self._checkpointer.save((folder / "state").absolute(), tree, force=True)
+        except Exception as error:
+            raise self._cannot_write(folder, error) from error
+        self._thread = threading.Thread(target=self._finish, args=(folder, step, tree, dict(results), dict(records)))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when what was saved is on the disk, with its manifest."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._error:
+            error, self._error = self._error, None
+            raise self._cannot_write(self._directory, error) from error
+
+    def close(self) -> None:
+        """Waits, then frees what the writer holds."""
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
+
+    def _make_room(self, folder: Path) -> None:
+        """A step that was saved before but not validly: what is left of it is set aside, never lost."""
+        if (folder / MANIFEST).exists():
+            aside = next(
+                p for i in range(1000) if not (p := folder.with_name(f"{folder.name}.damaged{i or ''}")).exists()
+            )
+            folder.rename(aside)
+            self._say(f"checkpoint {folder.name} was there, damaged; it is now {aside}")
+        elif folder.exists():
+            shutil.rmtree(folder)
+        # Here, not in orbax, so that a directory that cannot be written is found at once and named.
+        folder.mkdir(parents=True)
+
+    def _finish(self, folder: Path, step: int, tree: Tree, results: dict, records: dict) -> None:
+        try:
+            leaves = _describe_leaves(tree)
+            self._checkpointer.wait_until_finished()
+            if jax.process_index() == 0:
+                write_manifest(folder, Manifest(step, leaves, _describe_files(folder / "state"), results, records))
+                for old in self._policy.stale([manifest for _, manifest in finished(self._directory)]):
+                    # The manifest goes first: what is half deleted counts as unfinished.
+                    (self._directory / str(old) / MANIFEST).unlink()
+                    shutil.rmtree(self._directory / str(old))
+        except BaseException as error:  # reported by the next call, in the thread that can act on it
+            self._error = error
+
+    def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return UserError(f"cannot write checkpoint {folder}: {reason}; free space or give another --workdir")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes it whole or not at all."""
+    body = {"format": FORMAT, **dataclasses.asdict(manifest)}
+    text = json.dumps({"crc32": zlib.crc32(json.dumps(body, sort_keys=True).encode()), **body}, indent=1)
+    temporary = folder / (MANIFEST + ".tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises DamagedError when there is no valid one."""
+    try:
+        body = json.loads((folder / MANIFEST).read_text())
+        checksum = body.pop("crc32")
+        if zlib.crc32(json.dumps(body, sort_keys=True).encode()) != checksum:
+            raise DamagedError("its manifest is damaged")
+        if body.pop("format") != FORMAT:
+            raise DamagedError("its format is not known to this version")
+        return Manifest(**body)
+    except FileNotFoundError:
+        raise DamagedError("it was not finished") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps that have a directory, finished or not, oldest first."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def finished(directory: Path) -> list[tuple[int, Manifest]]:
+    """The steps with a valid manifest, oldest first. The leaves themselves are checked when they are restored."""
+    found = []
+    for step in steps(directory):
+        try:
+            found.append((step, read_manifest(directory / str(step))))
+        except DamagedError:
+            continue
+    return found
+
+
+def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest]:
+    """Reads `checkpoints/<step>` and verifies every leaf.
+
+    Args:
+        folder: the step's directory.
+        structure: a tree of the shapes and types that the state must have; None accepts what is there.
+
+    Returns:
+        The state as nested dicts of numpy arrays (or like `structure`), and its manifest.
+
+    Raises:
+        DamagedError: it is unfinished or damaged.
+        UserError: it is sound but another state than `structure`.
+    """
+    manifest = read_manifest(folder)
+    # Before orbax sees them: it takes flipped bits for weights, and is noisy about the rest.
+    _compare(_describe_files(folder / "state"), manifest.files, "file")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = jax.tree.map(np.asarray, checkpointer.restore((folder / "state").absolute()))
+    except Exception as error:
+        raise DamagedError(f"it cannot be read ({str(error).strip().splitlines()[0][:200]})") from error
+    found = _describe_leaves(tree)
+    _compare(found, manifest.leaves, "array")
+    if structure is None:
+        return tree, manifest
+    wanted = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in _leaves(structure).items()}
+    there = {path: (tuple(leaf["shape"]), leaf["dtype"]) for path, leaf in found.items()}
+    if wanted != there:
+        path = sorted(p for p in wanted.keys() | there.keys() if wanted.get(p) != there.get(p))[0]
+        raise UserError(
+            f"{folder} holds another state: '{path}' is {there.get(path, 'absent')}, "
+            f"needed is {wanted.get(path, 'nothing')}"
+        )
+    return fill(structure, _leaves(tree)), manifest
+
+
+def fill(structure: Tree, leaves: Mapping[str, Any]) -> Tree:
+    """A tree like `structure` with the leaves named in `leaves`."""
+    empty = traverse_util.flatten_dict(serialization.to_state_dict(structure), sep="/", keep_empty_nodes=True)
+    return serialization.from_state_dict(structure, traverse_util.unflatten_dict({**empty, **leaves}, sep="/"))
+
+
+def restore_latest(directory: Path, structure: Tree, say: Say) -> tuple[Tree, Manifest] | None:
+    """The newest sound state; a damaged or unfinished newer one is passed over, and `say` says so.
+
+    Returns:
+        None when nothing was ever saved here.
+
+    Raises:
+        UserError: there are finished checkpoints, and all are damaged.
+    """
+    damaged = []
+    for step in reversed(steps(directory)):
+        folder = directory / str(step)
+        try:
+            return restore(folder, structure)
+        except DamagedError as error:
+            if (folder / MANIFEST).exists():
+                damaged.append(folder)
+            say(f"checkpoint {folder} is passed over: {error}")
+    if damaged:
+        raise UserError(
+            f"no checkpoint in {directory} is sound ({len(damaged)} damaged); restore one from a copy, "
+            f"or start again in another --workdir"
+        )
+    return None
+
+
+def find(workdir: Path, which: str = "latest") -> Path:
+    """The directory of a checkpoint of a run: `latest`, `best`, or a step's number."""
+    directory = workdir / "checkpoints"
+    there = [step for step, _ in finished(directory)]
+    if not there:
+        raise UserError(f"there is no finished checkpoint in {directory}")
+    if which == "latest":
+        return directory / str(there[-1])
+    if which == "best":
+        policy = Policy(1, _run(workdir)["config"]["checkpoint"]["best_metric"])
+        best = policy.best([manifest for _, manifest in finished(directory)])
+        if best is None:
+            raise UserError(f"no checkpoint in {directory} was evaluated by {policy.best_metric}")
+        return directory / str(best)
+    if not which.isdecimal() or int(which) not in there:
+        raise UserError(f"there is no checkpoint '{which}' in {directory}; there are: latest, best, {_list(there)}")
+    return directory / which
+
+
+def load_variables(folder: Path, *, ema: bool = False) -> dict[str, Tree]:
+    """The network's variables in a checkpoint: {'params': ..., 'batch_stats': ...}; the averaged ones with `ema`."""
+    try:
+        state, _ = restore(folder)
+    except DamagedError as error:
+        raise UserError(f"checkpoint {folder} is damaged: {error}") from error
+    held = state["ema"] if ema else {"params": state["params"], "model_state": state.get("model_state", {})}
+    if not held:
+        raise UserError(f"checkpoint {folder} holds no moving average of the parameters; train with train.ema_decay")
+    return {"params": held["params"], **held.get("model_state", {})}
+
+
+def load_network(
+    workdir: str | os.PathLike, which: str = "latest", *, ema: bool = False
+) -> tuple[nn.Module, dict[str, Tree]]:
+    """The trained network of a run: `model, variables = load_network(workdir)`, then `model.apply(variables, images)`.
+
+    Args:
+        workdir: the run's work directory.
+        which: `latest`, `best`, or a step.
+        ema: the moving average of the parameters instead of the last ones.
+    """
+    workdir = Path(workdir)
+    run = _run(workdir)
+    variables = load_variables(find(workdir, which), ema=ema)
+    return models.create(**run["config"]["model"]), variables
+
+
+def initialize_from(
+    source: str, exclude: Sequence[str], params: Tree, model_state: Tree, say: Say
+) -> tuple[Tree, Tree]:
+    """Takes parameters and statistics from another run's checkpoint, all but the layers named in `exclude`.
+
+    Args:
+        source: a work directory (its latest checkpoint) or a `checkpoints/<step>` directory.
+        exclude: top-level layer names, such as `fc`, that keep their fresh values.
+
+    Raises:
+        UserError: a leaf that is wanted is absent there or has another shape.
+    """
+    path = Path(source)
+    folder = path if (path / MANIFEST).exists() else find(path)
+    loaded = load_variables(folder)
+    held = {"params": params, **model_state}
+    fresh, theirs = _leaves(held), _leaves(loaded)
+    unknown = set(exclude) - params.keys()
+    if unknown:
+        raise UserError(f"checkpoint.init_exclude names '{_list(unknown)}'; the network has: {_list(params)}")
+    taken, kept = {}, []
+    for name, leaf in fresh.items():
+        if name.split("/")[1] in exclude:
+            kept.append(name)
+            continue
+        if name not in theirs:
+            raise UserError(
+                f"checkpoint.init_from: {folder} has no '{name}'; leave its layer out with checkpoint.init_exclude"
+            )
+        if theirs[name].shape != leaf.shape:
+            raise UserError(
+                f"checkpoint.init_from: '{name}' is {theirs[name].shape} in {folder}, {leaf.shape} here; "
+                f"leave its layer out with --config.checkpoint.init_exclude={name.split('/')[1]!r}"
+            )
+        taken[name] = theirs[name]
+    unused = sorted({n.split("/")[1] for n in theirs.keys() - fresh.keys()})
+    say(
+        f"initialised from {folder}: {len(taken)} arrays loaded; kept fresh: {_list(exclude) or 'none'} "
+        f"({len(kept)} arrays); not used: {_list(unused) or 'none'}"
+    )
+    merged = traverse_util.unflatten_dict({**fresh, **taken}, sep="/")
+    return merged.pop("params"), merged
+
+
+def _run(workdir: Path) -> dict[str, Any]:
+    try:
+        return json.loads((workdir / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir} is not a run's work directory: run.json cannot be read ({error})") from error
+
+
+def _list(names: Any) -> str:
+    return ", ".join(str(name) for name in names)
+
+
+def _leaves(tree: Tree) -> dict[str, Any]:
+    """path -> leaf; nodes without leaves (an optimizer's empty states) do not appear."""
+    return traverse_util.flatten_dict(serialization.to_state_dict(tree), sep="/")
+
+
+def _compare(found: Mapping[str, Any], manifest: Mapping[str, Any], what: str) -> None:
+    for name in sorted(found.keys() | manifest.keys()):
+        if name not in found or name not in manifest:
+            raise DamagedError(f"the {what} '{name}' is {'missing' if name in manifest else 'foreign'}")
+        if found[name] != manifest[name]:
+            raise DamagedError(f"the checksum of the {what} '{name}' does not match")
+
+
+def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    def checksum(path: Path) -> int:
+        value = 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                value = zlib.crc32(block, value)
+        return value
+
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "crc32": checksum(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _describe_leaves(tree: Tree) -> dict[str, dict[str, Any]]:
+    return {
+        path: {
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "crc32": zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data if leaf.size else b""),
+        }
+        for path, leaf in _leaves(tree).items()
+    }

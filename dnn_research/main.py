@@ -1,0 +1,128 @@
+"""Flags in, one call out.
+
+python -m dnn_research.main --config configs/resnet152.py
+
+Exit status: 0 done, 1 bad input or failure, 3 diverged, 75 saved after SIGTERM (start again), 130 interrupted.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks about its own compilation cache
+
+import absl.logging
+import jax
+from absl import flags
+
+from dnn_research import parallel, recipe, train
+from dnn_research.errors import Diverged, UserError
+
+_CONFIG = flags.DEFINE_string(
+    "config", None, "the recipe, FILE[:WORD,...]: configs/resnet152.py or configs/resnet152.py:smoke"
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "the work directory; runs/<config file>[-<words>] when not given")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "train (or go on), or evaluate a checkpoint")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "for --mode=eval: latest, best, or a step")
+_DEBUG = flags.DEFINE_bool("debug", False, "show tracebacks")
+FLAGS = (_CONFIG, _WORKDIR, _MODE, _CHECKPOINT, _DEBUG)
+
+USAGE = """trains or evaluates a network:
+  python -m dnn_research.main --config configs/resnet152.py [--workdir D] [--mode train|eval] [--config.KEY=VALUE ...]
+The same command goes on with a run that was cut off."""
+
+
+def main() -> None:
+    """The command."""
+    if {"-h", "--help", "-help"} & set(sys.argv[1:]):
+        print(f"{USAGE}\n\n" + "\n".join(f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in FLAGS))
+        return
+    overrides, arguments = split_overrides(sys.argv)
+    _set_up_logging()
+    try:
+        rest = flags.FLAGS(arguments)
+    except flags.Error as error:
+        _fail(f"{str(error).splitlines()[0]}; --help lists the flags", 1)
+    if len(rest) > 1:
+        _fail(f"unexpected argument '{rest[1]}'; a change of the config is --config.KEY=VALUE", 1)
+    guard(lambda: _run(overrides), debug=_DEBUG.value)
+
+
+def _run(overrides: Sequence[str]) -> None:
+    if not _CONFIG.value:
+        raise UserError("which recipe? --config configs/quickstart.py (configs/ has more)")
+    chosen = recipe.load(_CONFIG.value, overrides)
+    workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
+    use_compilation_cache()
+    parallel.initialize_hosts()
+    if _MODE.value == "train":
+        train.train(chosen, workdir)
+    else:
+        train.evaluate_run(chosen, workdir, _CHECKPOINT.value, print)
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.KEY=VALUE` and `--config.KEY VALUE` out of a command line: (`config.KEY=VALUE` ..., the rest)."""
+    overrides, rest = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name = argument.lstrip("-")
+        if argument.startswith("-") and name.startswith("config."):
+            overrides.append(name if "=" in name else f"{name}={next(remaining, '')}".removesuffix("="))
+        else:
+            rest.append(argument)
+    return overrides, rest
+
+
+def guard(command: Callable[[], None], *, debug: bool) -> None:
+    """Runs a command; whatever ends it becomes one line on stderr and the exit status that design gives it."""
+    try:
+        command()
+    except train.Interrupted as end:
+        status = 75 if end.signal.name == "SIGTERM" else 130
+        _fail(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", status)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except Diverged as error:
+        _fail(str(error), 3, debug)
+    except UserError as error:
+        _fail(str(error), 1, debug)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1, debug)
+    except Exception as error:
+        message = str(error).strip().splitlines()
+        _fail(f"{type(error).__name__}: {message[0] if message else ''} (--debug shows where)", 1, debug)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled steps between runs, in the user's cache directory unless JAX was told where."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "dnn_research" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _set_up_logging() -> None:
+    """What the project says of long work is shown as plain lines; of its libraries, warnings alone."""
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dnn_research")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _fail(message: str, status: int, debug: bool = False) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}" if status in (1, 3) else message, file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Stages of equal blocks, and the ways to run them: unrolled, scanned, rematerialized.
+
+How a stage runs is not what it is: variables, initial values and results are the unrolled ones in any case.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from dnn_research.models.layers import Activations
+
+Maker = Callable[..., nn.Module]
+
+
+class Stage(nn.Module):
+    """Blocks `block1` (with the strides) to `block<length>` (all equal), one after the other.
+
+    `scan_blocks` compiles the body of blocks 2 to n once and loops over it; `remat_blocks` keeps only the blocks'
+    inputs for the backward pass. The variables stand under the same names in any case.
+    """
+
+    make_block: Maker
+    length: int
+    strides: tuple[int, int]
+    scan_blocks: bool
+    remat_blocks: bool
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool, upto: int | None = None, keep: bool = False
+    ) -> tuple[Float[Array, "b h_out w_out n"], Activations]:
+        """Runs the first `upto` blocks (default: all) and returns what the last puts out; with `keep`, what each does
+        too.
+        """
+        names = [f"block{number}" for number in range(1, (upto or self.length) + 1)]
+        if self.is_initializing() or not (self.scan_blocks or self.remat_blocks):
+            return self._run_unrolled(images, names, train=train, keep=keep)
+        return self._run_functions(images, names, train=train, keep=keep)
+
+    def _run_unrolled(self, x: Array, names: list[str], *, train: bool, keep: bool) -> tuple[Array, Activations]:
+        kept = {}
+        for name in names:
+            x = self.make_block(strides=self.strides if name == "block1" else (1, 1), name=name)(x, train=train)
+            if keep:
+                kept[name] = x
+        return x, kept
+
+    def _run_functions(self, x: Array, names: list[str], *, train: bool, keep: bool) -> tuple[Array, Activations]:
+        """Runs blocks that are no submodules but functions of their variables, which stay where the unrolled ones
+        have them.
+        """
+        variables = {name: self._variables_of(name) for name in names}
+        updates: dict[str, Any] = {}
+        kept: Activations = {}
+        x, updates["block1"] = self._function(self.strides, train=train, in_loop=False)(x, variables["block1"])
+        if keep:
+            kept["block1"] = x
+        rest = names[1:]
+        if self.scan_blocks and len(rest) > 1:
+            run = self._function((1, 1), train=train, in_loop=True)
+
+            def body(x: Array, of_block: Any) -> tuple[Array, Any]:
+                x, update = run(x, of_block)
+                return x, (update, x if keep else None)
+
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(variables[name] for name in rest))
+            x, (stacked_updates, outputs) = lax.scan(body, x, stacked)
+            for number, name in enumerate(rest):
+                updates[name] = jax.tree.map(
+                    lambda leaf, i=number: lax.index_in_dim(leaf, i, keepdims=False), stacked_updates
+                )
+                if keep:
+                    kept[name] = outputs[number]
+        else:
+            run = self._function((1, 1), train=train, in_loop=False)
+            for name in rest:
+                x, updates[name] = run(x, variables[name])
+                if keep:
+                    kept[name] = x
+        for name, update in updates.items():
+            for collection, tree in update.items():
+                self.put_variable(collection, name, tree)
+        return x, kept
+
+    def _function(self, strides: tuple[int, int], *, train: bool, in_loop: bool) -> Callable[[Array, Any], Any]:
+        """A block as `(images, variables) -> (outputs, updated variables)`."""
+        block = self.make_block(strides=strides, parent=None)
+
+        def run(images: Array, variables: Any) -> Any:
+            return block.apply(variables, images, train=train, mutable=["batch_stats"] if train else [])
+
+        # In a loop nothing can be merged with the forward pass, so no barrier has to prevent it.
+        return jax.checkpoint(run, prevent_cse=not in_loop) if self.remat_blocks else run
+
+    def _variables_of(self, block: str) -> dict[str, Any]:
+        return {collection: tree[block] for collection, tree in self.variables.items() if block in tree}

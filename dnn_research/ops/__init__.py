@@ -1,0 +1,1 @@
+"""Operations whose stock formulation is slow or missing on one of the back ends."""

@@ -1,0 +1,236 @@
+"""Recipes: how a config file becomes the one locked config that a run depends on.
+
+A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
+differences (dotted path -> value) that shrink the same question to built-in data and two cores.
+An *experiment* is a file in `experiments/` with `BASELINE` (a recipe) and `ROWS` (name -> differences), and perhaps
+its own `LAPTOP`, applied after the baseline's.
+
+Words after the file choose among these: `configs/resnet152.py:smoke`, `experiments/residual.py:plain-56,laptop`.
+The order is: recipe, LAPTOP of the recipe, LAPTOP of the experiment, row, SMOKE, command line. Whoever sets a duration
+in steps takes back the one in epochs, and the other way round.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dnn_research.errors import UserError, suggest
+
+SECTIONS = ("task", "model", "data", "optimizer", "schedule", "train", "eval", "checkpoint", "record")
+
+# What `smoke` changes in any recipe: the network and the whole path stay, everything that takes time shrinks.
+SMOKE: dict[str, Any] = {
+    "batch_size": 8,
+    "data.source": "synthetic",
+    "data.synthetic_examples": 16,
+    "schedule.warmup_epochs": None,
+    "schedule.warmup_steps": None,
+    "train.num_steps": 3,
+    "eval.batch_size": 8,
+    "eval.every_steps": 3,
+    "checkpoint.every_steps": 3,
+    "record.every_steps": 1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A loaded recipe: the locked `config`, a `name` for its work directory, and the `overrides` it was given."""
+
+    config: ConfigDict
+    name: str
+    overrides: tuple[str, ...]
+
+    def __iter__(self):
+        return iter((self.config, self.name))
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Loads `FILE[:WORD,...]` and applies `overrides` such as `config.train.num_epochs=90`.
+
+    Raises:
+        UserError: the file, a word, a key or a value is wrong.
+    """
+    path, words = _split(spec)
+    module = _execute(path)
+    row: Mapping[str, Any] = {}
+    experiment_laptop: Mapping[str, Any] = {}
+    if hasattr(module, "ROWS"):
+        names = [word for word in words if word in module.ROWS]
+        if len(names) != 1:
+            raise UserError(
+                f"{path} is an experiment: name one of its rows, as in {path}:{next(iter(module.ROWS))}; "
+                f"it has: {', '.join(module.ROWS)}"
+            )
+        row = module.ROWS[names[0]]
+        experiment_laptop = getattr(module, "LAPTOP", {})
+        baseline = path.resolve().parent.parent / module.BASELINE
+        module = _execute(baseline)
+    else:
+        names = []
+    known = [*names, "smoke", *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else [])]
+    for word in words:
+        if word not in known:
+            raise UserError(f"{path} does not know the word '{word}'; it knows: {', '.join(known)}")
+
+    config = module.get_config()
+    for key in ("seed", "batch_size", *SECTIONS):
+        if key not in config:
+            raise UserError(f"{path}: the recipe lacks '{key}'; a recipe holds seed, batch_size, {', '.join(SECTIONS)}")
+    if "laptop" in words:
+        apply(config, getattr(module, "LAPTOP", {}), origin="LAPTOP")
+        apply(config, experiment_laptop, origin="LAPTOP")
+    apply(config, row, origin=f"row {names[0]}" if names else "row")
+    if "smoke" in words:
+        apply(config, SMOKE, origin="smoke")
+    for override in overrides:
+        _apply_override(config, override)
+    config.lock()
+    return Recipe(config, "-".join([path.stem, *words]), tuple(overrides))
+
+
+def apply(config: ConfigDict, differences: Mapping[str, Any], *, origin: str) -> None:
+    """Sets every dotted path of `differences`; an unknown path or a wrong type is an error that names `origin`."""
+    for path, value in differences.items():
+        section, key = _find(config, path)
+        try:
+            _assign(section, key, value)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{origin}: config.{path} takes {_describe(_kind(section, key))}, not {value!r}") from error
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON's types, references resolved: what run.json holds and what two runs are compared by."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'train': {'num_epochs': 90}} -> {'train.num_epochs': 90}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Lines `key: before -> after` for every key in which two plain configs differ."""
+    old, new = flatten(before), flatten(after)
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _split(spec: str) -> tuple[Path, list[str]]:
+    file, _, arguments = spec.partition(".py:")
+    path = Path(file + ".py" if arguments or spec.endswith(":") else spec)
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        there = sorted(p.name for p in folder.glob("*.py"))
+        near = difflib.get_close_matches(path.name, there, n=1)
+        hint = f"did you mean {folder / near[0]}?" if near else f"{folder} has: {', '.join(there) or 'nothing'}"
+        raise UserError(f"no config file {path}; {hint}")
+    return path, [word for word in arguments.split(",") if word]
+
+
+def _execute(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"{path} is not a Python file that can be read as a config")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+    if not hasattr(module, "get_config") and not hasattr(module, "ROWS"):
+        raise UserError(f"{path} is neither a recipe (it has no get_config) nor an experiment (it has no ROWS)")
+    return module
+
+
+def _find(config: ConfigDict, path: str) -> tuple[ConfigDict, str]:
+    """The section that holds the dotted `path`, and the last key."""
+    *sections, key = path.split(".")
+    section: Any = config
+    for name in sections:
+        section = section[name] if isinstance(section, ConfigDict) and name in section else None
+    if not isinstance(section, ConfigDict) or key not in section:
+        known = list(flatten(config.to_dict()))
+        raise UserError(f"unknown config key '{path}'{suggest(path, known)}")
+    return section, key
+
+
+def _apply_override(config: ConfigDict, override: str) -> None:
+    path, equals, text = override.removeprefix("config.").partition("=")
+    if not equals:
+        raise UserError(f"--config.{path} needs a value: --config.{path}=VALUE")
+    section, key = _find(config, path)
+    if isinstance(section[key], ConfigDict):
+        raise UserError(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
+    kind = _kind(section, key)
+    try:
+        _assign(section, key, _parse(text, kind))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise UserError(f"--config.{path} takes {_describe(kind)}, not '{text}'") from error
+
+
+def _kind(section: ConfigDict, key: str) -> type:
+    """The type of a field: of its value, or of the placeholder that has none yet."""
+    return section.get_type(key) if section[key] is None else type(section[key])
+
+
+def _assign(section: ConfigDict, key: str, value: Any) -> None:
+    if isinstance(section[key], float) and section.get_type(key) is int:
+        # A value computed from a whole number (0.1 * batch_size / 256) keeps the type of what it was computed from and
+        # would refuse a float: what is set outright replaces the computation.
+        del section[key]
+    elif isinstance(section[key], ConfigDict) and not isinstance(value, Mapping):
+        raise TypeError("a section")
+    section[key] = value
+    other = _other_unit(key)
+    if value is not None and other in section:
+        section[other] = None
+
+
+def _other_unit(key: str) -> str:
+    """`num_steps` for `num_epochs` and the other way round: setting one takes the other back."""
+    for unit, other in (("_epochs", "_steps"), ("_steps", "_epochs")):
+        if key.endswith(unit):
+            return key.removesuffix(unit) + other
+    return ""
+
+
+def _parse(text: str, kind: type) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    if kind is bool:
+        words = {"true": True, "1": True, "false": False, "0": False}
+        if text.lower() not in words:
+            raise ValueError(text)
+        return words[text.lower()]
+    if kind is int:
+        return int(text.replace("_", ""))
+    if kind is float:
+        return float(text)
+    if kind is tuple:
+        value = ast.literal_eval(text)
+        return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return text
+
+
+def _describe(kind: type) -> str:
+    return {bool: "True or False", int: "a whole number", float: "a number", tuple: "a tuple such as (1, 2)"}.get(
+        kind, "text"
+    )

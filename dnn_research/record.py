@@ -1,0 +1,291 @@
+"""What a run writes about itself: run.json, metrics.jsonl, timing.jsonl, TensorBoard, and lines or a progress bar.
+
+metrics.jsonl holds only what follows from config and seed, so that two runs can be compared byte by byte; whatever
+depends on a clock goes to timing.jsonl. Only the first process of a run writes.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+from tensorboardX import summary as tensorboard_summary
+from tqdm import tqdm
+
+from dnn_research.errors import UserError
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+    "ml-collections",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The section `record` of a recipe.
+
+    Attributes:
+        every_steps: training metrics are recorded once in so many steps, over the examples since the last time.
+        images: augmented training images shown in TensorBoard at the start, 0 for none.
+        histograms: whether evaluations write histograms of weights and the first layer's filters.
+        profile_steps: `(first, last)` steps of which to keep a profiler trace, `()` for none.
+    """
+
+    every_steps: int
+    images: int = 64
+    histograms: bool = True
+    profile_steps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1:
+            raise UserError(f"record.every_steps must be at least 1, not {self.every_steps}")
+        if self.profile_steps and (len(self.profile_steps) != 2 or self.profile_steps[0] > self.profile_steps[1]):
+            raise UserError(f"record.profile_steps is (first, last) or (), not {self.profile_steps}")
+
+
+def describe_run(config: Mapping[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What run.json holds: enough to tell which code, data, settings and machine made the numbers."""
+    return {
+        "config": config,
+        "overrides": list(overrides),
+        "command": sys.argv,
+        "seed": config["seed"],
+        "started": _now(),
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+class Recorder:
+    """Writes the records of one run; use it as a context manager.
+
+    Args:
+        workdir: the work directory, which exists.
+        options: the section `record`.
+        primary: whether this process writes; the others do nothing.
+    """
+
+    def __init__(self, workdir: Path, options: Options, *, primary: bool) -> None:
+        self.options, self._workdir, self._primary = options, workdir, primary
+        self._bar: tqdm | None = None
+        self._metrics: Any = None
+        self._timing: Any = None
+        self._tensorboard: tensorboardX.SummaryWriter | None = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        for file in (self._metrics, self._timing, self._tensorboard):
+            if file is not None:
+                file.close()
+
+    def start(self, run: Mapping[str, Any], *, step: int, total_steps: int, records: Mapping[str, Any]) -> None:
+        """Opens the records at `step`: what was written after it by a run that was cut off is taken back."""
+        if not self._primary:
+            return
+        path = self._workdir / "run.json"
+        if step == 0 or not path.exists():
+            history = {**run, "resumed": []}
+        else:
+            history = json.loads(path.read_text())
+            history["resumed"].append({"step": step, **{key: run[key] for key in run if key not in ("config", "seed")}})
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(history, indent=1))
+        temporary.replace(path)
+        # Open for the length of the run: __exit__ closes them.
+        self._metrics = open(self._workdir / "metrics.jsonl", "a")  # noqa: SIM115
+        self._metrics.truncate(records.get("metrics_bytes", 0))
+        self._timing = open(self._workdir / "timing.jsonl", "a")  # noqa: SIM115
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None
+        )
+        if step == 0:
+            self._tensorboard.add_text("config", f"```json\n{json.dumps(run['config'], indent=1)}\n```", 0)
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.1)
+
+    def say(self, line: str) -> None:
+        """A line for the person who watches."""
+        if self._primary:
+            tqdm.write(line) if self._bar is not None else print(line, flush=True)
+
+    def position(self) -> dict[str, Any]:
+        """What a checkpoint must know to let the records go on from here."""
+        if not self._primary:
+            return {}
+        self._metrics.flush()
+        return {"metrics_bytes": self._metrics.tell()}
+
+    def metrics(self, line: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl (keys as in the README), also to TensorBoard as `split/key`."""
+        if not self._primary:
+            return
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+        self._scalars(line["split"], line, line["step"])
+
+    def timing(self, line: Mapping[str, Any]) -> None:
+        """A line of timing.jsonl, also to TensorBoard as `timing/key`."""
+        if not self._primary:
+            return
+        self._timing.write(json.dumps({**line, "time": _now()}) + "\n")
+        self._timing.flush()
+        self._scalars("timing", line, line["step"])
+
+    def norms(self, step: int, norms: Mapping[str, float]) -> None:
+        """Norms of gradient, parameters and update, to TensorBoard alone."""
+        if self._primary:
+            self._scalars("norms", norms, step)
+
+    def progress(self, step: int, loss: float, accuracy: float) -> None:
+        """Moves the bar, if there is one."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.3f}, top-1 {100 * accuracy:.1f} %", refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def images(self, name: str, images: np.ndarray, step: int) -> None:
+        """A grid of uint8 images [N, H, W, C]."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, grid(images), step, dataformats="HWC")
+
+    def weights(self, params: Any, step: int) -> None:
+        """Histograms of all kernels, and the first layer's filters as pictures if they see one or three channels."""
+        if self._tensorboard is None or not self.options.histograms:
+            return
+        first = None
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            names = [entry.key for entry in path]
+            if names[-1] != "kernel":
+                continue
+            values = np.asarray(leaf, np.float32)
+            self._histogram("/".join(["weights", *names[:-1]]), values, step)
+            if values.ndim == 4 and values.shape[2] in (1, 3) and values.shape[0] > 1:
+                first = values
+        if first is not None:
+            low, high = first.min(axis=(0, 1, 2)), first.max(axis=(0, 1, 2))
+            filters = (255 * (first - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+            self._tensorboard.add_image(
+                "first_layer_filters", grid(_enlarge(filters.transpose(3, 0, 1, 2))), step, dataformats="HWC"
+            )
+
+    def summary(self, settings: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
+        """TensorBoard's HParams: the settings of the run beside its final results."""
+        if self._tensorboard is None:
+            return
+        simple = {key: value for key, value in settings.items() if isinstance(value, (bool, int, float, str))}
+        for part in tensorboard_summary.hparams(simple, dict(results)):
+            assert self._tensorboard.file_writer is not None
+            self._tensorboard.file_writer.add_summary(part)
+        for name, value in results.items():
+            self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.flush()
+
+    def _scalars(self, group: str, values: Mapping[str, Any], step: int) -> None:
+        if self._tensorboard is None:
+            raise RuntimeError("the recorder was not started")
+        for key, value in values.items():
+            if isinstance(value, (int, float)) and key not in ("step", "epoch", "examples"):
+                self._tensorboard.add_scalar(f"{group}/{key}", value, step)
+
+    def _histogram(self, name: str, values: np.ndarray, step: int) -> None:
+        counts, edges = np.histogram(values, bins=64)
+        doubles = values.astype(np.float64)
+        assert self._tensorboard is not None
+        self._tensorboard.add_histogram_raw(
+            name,
+            min=float(doubles.min()),
+            max=float(doubles.max()),
+            num=values.size,
+            sum=float(doubles.sum()),
+            sum_squares=float(np.square(doubles).sum()),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
+
+
+class Timer:
+    """Rates between two lines of timing.jsonl: how fast, and what share of the time went to waiting for data."""
+
+    def __init__(self) -> None:
+        self._waited, self._excluded = 0.0, 0.0
+        self._started = time.perf_counter()
+
+    def wait(self, seconds: float) -> None:
+        """Counts time spent waiting for a batch."""
+        self._waited += seconds
+
+    def exclude(self, seconds: float) -> None:
+        """Leaves out time that was not training: evaluation, saving."""
+        self._excluded += seconds
+
+    def lap(self, steps: int, images: int) -> dict[str, float]:
+        """Rates since the last lap."""
+        now = time.perf_counter()
+        seconds = max(now - self._started - self._excluded, 1e-9)
+        rates = {
+            "images_per_second": images / seconds,
+            "step_seconds": seconds / max(steps, 1),
+            "data_wait_share": self._waited / seconds,
+        }
+        self._started, self._waited, self._excluded = now, 0.0, 0.0
+        return rates
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] side by side in about a square, one dark pixel between them: [H', W', C]."""
+    count, height, width, channels = images.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    canvas = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + 1), i % columns * (width + 1)
+        canvas[y : y + height, x : x + width] = image
+    return canvas
+
+
+def _enlarge(images: np.ndarray, side: int = 32) -> np.ndarray:
+    """Repeats pixels until small images are about `side` pixels wide."""
+    times = max(1, side // images.shape[1])
+    return images.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _revision() -> dict[str, Any]:
+    """The commit of the code and whether it was changed since; None where git cannot tell."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            command = ["git", "-C", str(Path(__file__).parent), *arguments]
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}

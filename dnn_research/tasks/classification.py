@@ -1,0 +1,82 @@
+"""Image classification: cross-entropy, optionally with label smoothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from dnn_research import metrics, models
+from dnn_research.data import Dataset
+from dnn_research.errors import UserError, choose
+from dnn_research.models.layers import example_positions
+from dnn_research.tasks.task import Sums, Task, Tree
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def create(
+    *, model: Mapping[str, Any], train: Mapping[str, Any], dataset: Dataset, label_smoothing: float = 0.0
+) -> Task:
+    """A classifier of `dataset`'s classes.
+
+    Args:
+        model: the section `model`: the network's name and fields; `num_classes` None means what the data set has.
+        train: the section `train`, of which `dtype` (what is computed in) and `batch_norm_axis` matter here.
+        dataset: says the number of classes, the size of images and how they are normalised.
+        label_smoothing: the share of the target that is spread over all classes (Szegedy et al. 2016).
+    """
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
+    fields = dict(model)
+    if fields.get("num_classes") is None:
+        fields["num_classes"] = dataset.num_classes
+    elif fields["num_classes"] < dataset.num_classes:
+        raise UserError(
+            f"model.num_classes={fields['num_classes']} is fewer than the {dataset.num_classes} of {dataset.name}"
+        )
+    network = models.create(
+        **fields, dtype=choose(DTYPES, train["dtype"], "train.dtype"), batch_norm_axis=train["batch_norm_axis"]
+    )
+
+    def split(variables: dict[str, Tree]) -> tuple[Tree, Tree]:
+        return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
+
+    def init(key: jax.Array) -> tuple[Tree, Tree]:
+        return split(models.initialize(network, key, dataset.image_shape))
+
+    def shapes() -> tuple[Tree, Tree]:
+        return split(models.shapes(network, dataset.image_shape))
+
+    def loss(
+        params: Tree, model_state: Tree, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[jax.Array, tuple[Tree, Sums]]:
+        images = dataset.normalize(batch["image"], batch.get("color_shift"))
+        with example_positions(batch["position"]):
+            outputs = network.apply(
+                {"params": params, **model_state}, images, train=True, mutable=list(model_state), rngs={"dropout": key}
+            )
+        logits, new_state = outputs[0].astype(jnp.float32), outputs[1]
+        losses = cross_entropy(logits, batch["label"], label_smoothing)
+        sums = metrics.classification(logits, batch["label"], losses, jnp.ones_like(losses))
+        return losses.mean(), (new_state, sums)
+
+    def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
+        images = dataset.normalize(batch["image"])
+        logits = jnp.asarray(network.apply({"params": params, **model_state}, images, train=False), jnp.float32)
+        losses = cross_entropy(logits, batch["label"], 0.0)
+        return metrics.classification(logits, batch["label"], losses, batch["weight"])
+
+    return Task(network, init, shapes, loss, evaluate, metrics.zeros, metrics.finish, metrics.sentence)
+
+
+def cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], label_smoothing: float
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each example, in nats, against targets of which `label_smoothing` is spread over all classes."""
+    if not label_smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)

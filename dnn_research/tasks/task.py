@@ -1,0 +1,37 @@
+"""The record that a task is."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+Tree = Any
+Sums = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the loop needs of a task. All functions are pure; `loss` and `evaluate` run inside compiled steps.
+
+    Attributes:
+        model: the network.
+        init: key -> (params, model_state), nested dicts of arrays; `model_state` is what training changes without a
+            gradient (running statistics), `{}` when there is none.
+        shapes: () -> the same trees with `jax.ShapeDtypeStruct` leaves.
+        loss: (params, model_state, batch, key) -> (mean loss, (new model_state, sums of metrics)).
+        evaluate: (params, model_state, batch) -> sums of metrics over the examples of weight 1.
+        zero_sums: the sums of no examples.
+        finish: sums -> named results.
+        sentence: named results -> the line for a person.
+    """
+
+    model: nn.Module
+    init: Callable[[jax.Array], tuple[Tree, Tree]]
+    shapes: Callable[[], tuple[Tree, Tree]]
+    loss: Callable[[Tree, Tree, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, tuple[Tree, Sums]]]
+    evaluate: Callable[[Tree, Tree, Mapping[str, jax.Array]], Sums]
+    zero_sums: Callable[[], Sums]
+    finish: Callable[[Mapping[str, Any]], dict[str, float]]
+    sentence: Callable[[Mapping[str, float]], str]

@@ -1,0 +1,579 @@
+"""The training loop: what happens in a run, in the order in which it happens."""
+
+import collections
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from dnn_research import checkpoint, data, metrics, optim, parallel, record, tasks
+from dnn_research.errors import Diverged, UserError, construct
+from dnn_research.recipe import Recipe, differences, flatten, plain
+from dnn_research.tasks.task import Task
+
+# A step's report is looked at this many steps later, so that the devices never wait for the host.
+LAG = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The section `train` of a recipe.
+
+    Attributes:
+        num_epochs, num_steps: the length of the run; exactly one is given.
+        batch_norm_axis: None: batch normalization over each device's own examples, as the papers trained; `batch`: over
+            the examples of all devices. Running statistics are averaged over devices either way; the mean of local
+            variances leaves out the variance between the devices' means, so it is a little smaller.
+        dtype: what the network computes in, float32 or bfloat16; parameters, statistics and loss are float32.
+        ema_decay: decay of a moving average of parameters and statistics, kept beside them; 0 keeps none.
+        accumulate_steps: a device's share of the batch is worked off in so many parts; batch normalization sees a part.
+        clip_norm: gradients of a larger global norm are scaled down to it; None for no limit.
+    """
+
+    dtype: str
+    batch_norm_axis: str | None
+    num_epochs: float | None = None
+    num_steps: int | None = None
+    ema_decay: float = 0.0
+    accumulate_steps: int = 1
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_norm_axis not in (None, parallel.AXIS):
+            raise UserError(f"train.batch_norm_axis is None or '{parallel.AXIS}', not '{self.batch_norm_axis}'")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"train.ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.accumulate_steps < 1:
+            raise UserError(f"train.accumulate_steps must be at least 1, not {self.accumulate_steps}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"train.clip_norm must be positive or None, not {self.clip_norm}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The section `eval`: protocol, images at a time (any number), and how often: exactly one of epochs and steps."""
+
+    protocol: str
+    resize: int | None
+    batch_size: int
+    every_epochs: float | None = None
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"eval.batch_size must be at least 1, not {self.batch_size}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpointing:
+    """The section `checkpoint`: how often (exactly one of epochs and steps), which stay, what to start from.
+
+    `init_from` is another run's work directory or checkpoint; layers named in `init_exclude` keep their fresh values.
+    """
+
+    keep: int
+    every_epochs: float | None = None
+    every_steps: int | None = None
+    best_metric: str = "eval/top1_accuracy"
+    init_from: str | None = None
+    init_exclude: tuple[str, ...] = ()
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run is at a step; equal on all devices.
+
+    Attributes:
+        step: number of updates done.
+        params, model_state, opt_state: of network and optimizer.
+        ema: {"params", "model_state"} averaged, or {}.
+        plateau: `optim.Plateau`'s state; its scale is 1 where no plateau rule is used.
+        sums: of metrics since they were last recorded.
+    """
+
+    step: Any
+    params: Any
+    model_state: Any
+    opt_state: Any
+    ema: Any
+    plateau: Any
+    sums: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """True at the steps that end another period (in steps, need not be whole), and at the last step of all."""
+
+    period: Fraction
+    total_steps: int
+
+    def __call__(self, step: int) -> bool:
+        return step == self.total_steps or math.floor(step / self.period) > math.floor((step - 1) / self.period)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A recipe, made into the things that its sections name."""
+
+    dataset: data.Dataset
+    protocol: data.Protocol
+    task: Task
+    optimizer: optax.GradientTransformationExtraArgs
+    schedule: optim.Schedule
+    plateau: optim.Plateau | None
+    training: Training
+    evaluation: Evaluation
+    checkpointing: Checkpointing
+    recording: record.Options
+    batch_size: int
+    seed: int
+    steps_per_epoch: Fraction
+    total_steps: int
+
+
+def set_up(recipe: Recipe) -> Setup:
+    """Builds everything that a recipe names; whatever is wrong with it is said here, before anything is written."""
+    config = recipe.config.to_dict()
+    training = construct(Training, "config.train", config["train"])
+    evaluation = construct(Evaluation, "config.eval", config["eval"])
+    checkpointing = construct(Checkpointing, "config.checkpoint", config["checkpoint"])
+    recording = construct(record.Options, "config.record", config["record"])
+    parallel.check_divides(config["batch_size"], "batch_size")
+    share = config["batch_size"] // jax.device_count()
+    if share % training.accumulate_steps:
+        raise UserError(f"train.accumulate_steps={training.accumulate_steps} does not divide a device's {share} images")
+    dataset = construct(data.create, "config.data", config["data"])
+    protocol = data.protocols.create(
+        name=evaluation.protocol, resize=evaluation.resize, image_size=config["data"]["image_size"]
+    )
+    steps_per_epoch = Fraction(dataset.num_train, config["batch_size"])
+    total_steps = round(optim.duration("train.num", training.num_epochs, training.num_steps, steps_per_epoch))
+    if total_steps < 1:
+        raise UserError(
+            f"the run would have no steps: {training.num_epochs} epochs of {float(steps_per_epoch):.3g} steps"
+        )
+    length = optim.Length(steps_per_epoch, total_steps)
+    schedule, plateau = construct(optim.create_schedule, "config.schedule", config["schedule"], length=length)
+    optimizer = construct(optim.create_optimizer, "config.optimizer", config["optimizer"], clip_norm=training.clip_norm)
+    task = tasks.create(config["task"], model=config["model"], train=config["train"], dataset=dataset)
+    return Setup(
+        dataset, protocol, task, optimizer, schedule, plateau, training, evaluation, checkpointing, recording,
+        config["batch_size"], config["seed"], steps_per_epoch, total_steps,
+    )  # fmt: skip
+
+
+def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
+    """Trains a recipe in a work directory, from where it stands there, to the end.
+
+    Returns:
+        The results of the last evaluation, as `split/name`.
+
+    Raises:
+        UserError: something that the user can mend.
+        Diverged: a loss or gradient that is not finite.
+        Interrupted: SIGTERM or SIGINT came; the state is saved.
+    """
+    setup = set_up(recipe)
+    config = plain(recipe.config)
+    _refuse_foreign(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+
+    with (
+        record.Recorder(workdir, setup.recording, primary=parallel.is_primary()) as recorder,
+        Interruption() as signals,
+    ):
+        say = recorder.say
+        directory = workdir / "checkpoints"
+        policy = checkpoint.Policy(setup.checkpointing.keep, setup.checkpointing.best_metric)
+
+        structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
+        resumed = checkpoint.restore_latest(directory, structure, say)
+        if resumed is None:
+            state, manifest = _fresh_state(setup, say), None
+        else:
+            state, manifest = resumed
+        start = int(state.step)
+        if start >= setup.total_steps and manifest is not None:
+            say(f"{workdir} holds the finished run ({start:,} steps); nothing is left to do. Its results:")
+            _say_table(say, manifest.results, start)
+            say(setup.task.sentence(_split(manifest.results, "eval")))
+            return dict(manifest.results)
+
+        recorder.start(
+            record.describe_run(config, recipe.overrides),
+            step=start,
+            total_steps=setup.total_steps,
+            records=manifest.records if manifest else {},
+        )
+        _say_start(say, recipe, setup, workdir, state, start)
+
+        state = parallel.replicate(state)
+        train_step = parallel.on_each_device(make_train_step(setup), donate_state=True)
+        eval_step = parallel.on_each_device(make_eval_step(setup.task))
+        evaluation_due = Every(_period("eval.every", setup.evaluation, setup), setup.total_steps)
+        saving_due = Every(_period("checkpoint.every", setup.checkpointing, setup), setup.total_steps)
+        recording_due = Every(Fraction(setup.recording.every_steps), setup.total_steps)
+        writer = checkpoint.Writer(directory, policy, say)
+        timer = record.Timer()
+        reports: collections.deque[tuple[int, Any]] = collections.deque()
+        last_recorded, results = start, dict(manifest.results) if manifest else {}
+
+        def look(report: tuple[int, Any]) -> dict[str, float]:
+            """Stops the run at a loss or gradient that is not finite; else the report as numbers."""
+            step, values = report[0], {name: np.asarray(value).item() for name, value in report[1].items()}
+            if not values.pop("finite"):
+                writer.wait()
+                raise Diverged(_divergence(step, values, directory))
+            recorder.progress(step, values["loss"] / values["examples"], values["top1"] / values["examples"])
+            return values
+
+        with (
+            writer_closed(writer),
+            setup.dataset.train_batches(
+                batch_size=setup.batch_size,
+                seed=setup.seed,
+                start_step=start,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            ) as batches,
+        ):
+            for step in range(start + 1, setup.total_steps + 1):
+                _profile(setup.recording.profile_steps, step, workdir)
+                waiting = time.perf_counter()
+                batch = next(batches)
+                timer.wait(time.perf_counter() - waiting)
+                if step == 1 and setup.recording.images:
+                    recorder.images("training_images", batch["image"][: setup.recording.images], 0)
+
+                state, report = train_step(state, parallel.shard(batch))
+
+                reports.append((step, report))
+                due = recording_due(step), evaluation_due(step), saving_due(step), signals.received
+                values = {}
+                while len(reports) > (0 if any(due) else LAG):
+                    values = look(reports.popleft())
+                if step == start + 1:
+                    # The first step compiles; it would spoil the rates.
+                    timer.lap(1, setup.batch_size)
+                if recording_due(step):
+                    epoch = round(float(step / setup.steps_per_epoch), 4)
+                    line = {"step": step, "epoch": epoch, "split": "train", **setup.task.finish(values)}
+                    line |= {name: values[name] for name in ("learning_rate", "gradient_norm")}
+                    recorder.metrics(line)
+                    recorder.norms(step, {n: values[n] for n in ("gradient_norm", "parameter_norm", "update_norm")})
+                    steps = step - max(last_recorded, start + 1)
+                    if steps:
+                        recorder.timing({"step": step, **timer.lap(steps, steps * setup.batch_size)})
+                    last_recorded = step
+                pause = time.perf_counter()
+                if evaluation_due(step):
+                    results = _evaluate_and_record(setup, state, eval_step, recorder, step, values)
+                    if setup.plateau:
+                        after = setup.plateau.after(jax.device_get(state.plateau), results)
+                        state = state.replace(plateau=parallel.replicate(after))
+                if saving_due(step) or signals.received:
+                    measured = results if evaluation_due(step) else {}
+                    writer.save(step, state, measured, recorder.position())
+                if signals.received and step < setup.total_steps:
+                    writer.wait()
+                    raise Interrupted(signals.received, f"saved at step {step:,} in {directory / str(step)}")
+                timer.exclude(time.perf_counter() - pause)
+
+        recorder.summary(_settings(config), results, setup.total_steps)
+        _say_table(say, results, setup.total_steps)
+        say(f"Everything is in {workdir}; to look at it: tensorboard --logdir {workdir / 'tensorboard'}")
+        say(setup.task.sentence(_split(results, "eval")))
+        return results
+
+
+def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say) -> dict[str, float]:
+    """Evaluates a checkpoint of a run (`latest`, `best` or a step) under the recipe's protocol; writes nothing."""
+    setup = set_up(recipe)
+    folder = checkpoint.find(workdir, which)
+    step = parallel.on_each_device(make_eval_step(setup.task))
+    wanted = setup.task.shapes()
+    results = {}
+    for split in ("eval", "eval_ema") if setup.training.ema_decay else ("eval",):
+        variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
+        network = variables.pop("params"), variables
+        if jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, wanted):
+            raise UserError(f"checkpoint {folder} is of another network than the config's model section")
+        result = evaluate(setup, step, parallel.replicate(network))
+        results |= {f"{split}/{name}": value for name, value in result.items()}
+        say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
+        say(setup.task.sentence(result))
+    return results
+
+
+# ----------------------------------------------------------------------------------------------------- compiled steps
+
+
+def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
+    """The state before the first step, around the network's (params, model_state)."""
+    params, model_state = network
+    # A copy: the step takes over the buffers of its state, each of which must be there once.
+    ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if setup.training.ema_decay else {}
+    return TrainState(
+        step=np.zeros((), np.int32),
+        params=params,
+        model_state=model_state,
+        opt_state=setup.optimizer.init(params),
+        ema=ema,
+        plateau=optim.Plateau.start(),
+        sums=setup.task.zero_sums(),
+    )
+
+
+def make_train_step(setup: Setup) -> Any:
+    """`(state, batch) -> (state, report)`, one update, to be run on every device."""
+    task, training, every = setup.task, setup.training, setup.recording.every_steps
+
+    def gradients(params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+        """Mean gradient, new statistics and summed metrics of the device's share, worked off in parts."""
+        gradient = jax.grad(task.loss, has_aux=True)
+        if training.accumulate_steps == 1:
+            grads, (model_state, sums) = gradient(params, model_state, batch, key)
+            return grads, model_state, sums
+        parts = jax.tree.map(lambda x: x.reshape(training.accumulate_steps, -1, *x.shape[1:]), batch)
+
+        def part(carry: Any, piece: Any) -> tuple[Any, None]:
+            total, model_state, sums = carry
+            grads, (model_state, more) = gradient(params, model_state, piece, key)
+            return (jax.tree.map(jnp.add, total, grads), model_state, metrics.add(sums, more)), None
+
+        start = jax.tree.map(jnp.zeros_like, params), model_state, jax.tree.map(jnp.asarray, task.zero_sums())
+        (grads, model_state, sums), _ = lax.scan(part, start, parts)
+        return jax.tree.map(lambda g: g / training.accumulate_steps, grads), model_state, sums
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
+        key = parallel.step_key(setup.seed, state.step)
+        grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
+        grads, model_state, sums = parallel.mean(grads), parallel.mean(model_state), parallel.total(sums)
+
+        learning_rate = setup.schedule(state.step) * state.plateau["scale"]
+        updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
+        params = optax.apply_updates(state.params, updates)
+
+        ema = state.ema
+        if training.ema_decay:
+            ema = optax.incremental_update({"params": params, "model_state": model_state}, ema, 1 - training.ema_decay)
+        fresh = state.step % every == 0
+        sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
+
+        gradient_norm = optax.tree.norm(grads)
+        report = {
+            **sums,
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+            "parameter_norm": optax.tree.norm(params),
+            "update_norm": optax.tree.norm(updates),
+            "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm),
+        }
+        state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
+        return state, report
+
+    return train_step
+
+
+def make_eval_step(task: Task) -> Any:
+    """`((params, model_state), batch) -> sums over all devices`."""
+
+    def eval_step(network: tuple[Any, Any], batch: Any) -> Any:
+        params, model_state = network
+        return parallel.total(task.evaluate(params, model_state, batch))
+
+    return eval_step
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str, float]:
+    """Results over the whole evaluation split, every example exactly once.
+
+    Args:
+        eval_step: `make_eval_step` on each device.
+        network: (params, model_state) on the devices.
+    """
+    sums: dict[str, float] = dict.fromkeys(setup.task.zero_sums(), 0)
+    with setup.dataset.eval_batches(
+        protocol=setup.protocol,
+        batch_size=setup.evaluation.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    ) as batches:
+        for batch in batches:
+            sums = metrics.add_on_host(sums, jax.device_get(eval_step(network, parallel.shard(batch))))
+    result = setup.task.finish(sums)
+    if result["examples"] != setup.dataset.num_eval:
+        raise RuntimeError(f"{result['examples']} of {setup.dataset.num_eval} examples were evaluated")
+    return result
+
+
+def _evaluate_and_record(
+    setup: Setup, state: TrainState, eval_step: Any, recorder: record.Recorder, step: int, trained: Mapping[str, float]
+) -> dict[str, float]:
+    epoch = round(float(step / setup.steps_per_epoch), 4)
+    networks = {"eval": (state.params, state.model_state)}
+    if setup.training.ema_decay:
+        networks["eval_ema"] = (state.ema["params"], state.ema["model_state"])
+    results = {}
+    for split, network in networks.items():
+        result = evaluate(setup, eval_step, network)
+        line = {"step": step, "epoch": epoch, "split": split, **result, "protocol": setup.protocol.description}
+        recorder.metrics(line)
+        recorder.say(
+            f"step {step:,} of {setup.total_steps:,}, epoch {epoch:g}: training loss "
+            f"{trained['loss'] / trained['examples']:.4f}; {split}: {setup.task.sentence(result)}"
+        )
+        results |= {f"{split}/{name}": value for name, value in result.items()}
+    recorder.weights(jax.device_get(state.params), step)
+    return results
+
+
+# ------------------------------------------------------------------------------------------------------- interruptions
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGINT came, and the state was saved."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal.Signals(number)
+
+
+class Interruption:
+    """Takes SIGTERM and SIGINT as a wish to save and stop after this step; a second SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        try:
+            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # not the main thread: signals are another's business
+            self._before = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+
+# -------------------------------------------------------------------------------------------------------------- details
+
+
+class writer_closed:
+    """Closes the writer; an error of its own does not hide the one that ended the block."""
+
+    def __init__(self, writer: checkpoint.Writer) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._writer.close()
+        except UserError:
+            if kind is None:
+                raise
+
+
+def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
+    params, model_state = setup.task.init(parallel.initial_key(setup.seed))
+    source = setup.checkpointing.init_from
+    if source:
+        exclude = setup.checkpointing.init_exclude
+        params, model_state = checkpoint.initialize_from(source, exclude, params, model_state, say)
+    return initial_state(setup, (params, model_state))
+
+
+def _refuse_foreign(workdir: Path, config: Mapping[str, Any]) -> None:
+    path = workdir / "run.json"
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text())["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give another --workdir") from error
+    changes = differences(held, config)
+    if changes:
+        raise UserError(
+            f"{workdir} holds the run of another config; give another --workdir, or the same config. "
+            f"Differences (there -> here): {'; '.join(changes)}"
+        )
+
+
+def _period(name: str, section: Evaluation | Checkpointing, setup: Setup) -> Fraction:
+    return optim.duration(name, section.every_epochs, section.every_steps, setup.steps_per_epoch)
+
+
+def _profile(window: tuple[int, ...], step: int, workdir: Path) -> None:
+    """Starts and stops the profiler so that it sees the steps from window[0] to window[1]."""
+    if window and step == window[0]:
+        jax.profiler.start_trace(str(workdir / "tensorboard"))
+    elif window and step == window[1] + 1:
+        jax.profiler.stop_trace()
+
+
+def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
+    """{'eval/loss': 1} -> {'loss': 1} for one split."""
+    return {name.removeprefix(f"{split}/"): v for name, v in results.items() if name.startswith(f"{split}/")}
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flatten(config).items() if value is not None}
+
+
+def _divergence(step: int, values: Mapping[str, float], directory: Path) -> str:
+    sound = [there for there, _ in checkpoint.finished(directory)]
+    last = f"the last good checkpoint is {directory / str(sound[-1])}" if sound else "no checkpoint was saved before"
+    return (
+        f"loss or gradient is not finite at step {step:,} (learning rate {values['learning_rate']:g}, gradient norm "
+        f"{values['gradient_norm']:g}); {last}; try a lower schedule.learning_rate, a warmup, or train.clip_norm"
+    )
+
+
+def _say_start(say: checkpoint.Say, recipe: Recipe, setup: Setup, workdir: Path, state: TrainState, start: int) -> None:
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    dataset = setup.dataset
+    say(
+        f"{recipe.name}: {type(setup.task.model).__name__}, {count:,} parameters; {dataset.name} {dataset.version}, "
+        f"{dataset.num_train:,} training and {dataset.num_eval:,} evaluation images, {dataset.num_classes} classes"
+    )
+    devices = jax.devices()
+    begin = f"resuming after step {start:,}" if start else "starting"
+    say(
+        f"{begin} in {workdir}: {setup.total_steps:,} steps of {setup.batch_size} images on {len(devices)} "
+        f"{devices[0].platform} device{'s' if len(devices) > 1 else ''}; compiling ..."
+    )
+
+
+def _say_table(say: checkpoint.Say, results: Mapping[str, float], step: int) -> None:
+    say(f"{'results at step ' + format(step, ','):<28}{'loss':>10}{'top-1':>10}{'top-5':>10}{'images':>10}")
+    for split in dict.fromkeys(name.partition("/")[0] for name in results):
+        r = _split(results, split)
+        say(
+            f"{split:<28}{r['loss']:>10.4f}{100 * r['top1_accuracy']:>8.2f} %{100 * r['top5_accuracy']:>8.2f} %"
+            f"{r['examples']:>10,}"
+        )

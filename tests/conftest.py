@@ -1,0 +1,32 @@
+"""Several CPU devices, no silent rank promotion, shapes checked; nothing of the user's is touched."""
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "dnn_research_test_compiled"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tests.typechecker  # the hook looks it up by name
+from jaxtyping import install_import_hook
+
+install_import_hook("dnn_research", "tests.typechecker.check").__enter__()
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the tests prepare the built-in data sets; shared by the workers of one run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tensorflow_datasets"
+    os.environ["TFDS_DATA_DIR"] = str(folder)
+    return str(folder)

@@ -1,0 +1,170 @@
+"""A checkpoint is proved before it counts: whatever is wrong with it, no wrong weight gets through."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dnn_research import checkpoint
+from dnn_research.errors import UserError
+
+
+def state(seed=0):
+    rng = np.random.default_rng(seed)
+    params = {
+        "conv1": {"kernel": rng.normal(size=(3, 3, 1, 4)).astype(np.float32)},
+        "fc": {"bias": np.zeros(4, np.float32)},
+    }
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.trace(0.9)).init(params)
+    return {
+        "step": np.int32(seed),
+        "params": params,
+        "opt_state": optimizer,
+        "ema": {},
+        "half": jnp.ones(3, jnp.bfloat16),
+    }
+
+
+def structure():
+    return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state()))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def writer(directory, said):
+    made = checkpoint.Writer(directory, checkpoint.Policy(2, "eval/top1_accuracy"), said.append)
+    yield made
+    made.close()
+
+
+def save(writer, *steps, results=None):
+    for step in steps:
+        writer.save(step, state(step), (results or {}).get(step, {}), {"metrics_bytes": 10 * step})
+    writer.wait()
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_what_is_restored_is_what_was_saved(writer, directory, said):
+    save(writer, 1, 2)
+    restored, manifest = checkpoint.restore_latest(directory, structure(), said.append)
+    assert_equal(restored, state(2))
+    assert jax.tree.structure(restored) == jax.tree.structure(state(2))
+    assert restored["half"].dtype == jnp.bfloat16
+    assert (manifest.step, manifest.records) == (2, {"metrics_bytes": 20})
+    assert said == []
+
+
+def test_nothing_saved_is_a_fresh_start(directory, said):
+    assert checkpoint.restore_latest(directory, structure(), said.append) is None
+
+
+def test_the_latest_and_the_best_stay(writer, directory):
+    accuracy = {1: 0.5, 2: 0.9, 3: 0.9, 4: 0.1, 5: 0.2}
+    save(writer, *accuracy, results={step: {"eval/top1_accuracy": value} for step, value in accuracy.items()})
+    assert checkpoint.steps(directory) == [2, 4, 5]
+    assert checkpoint.Policy(1, "eval/loss").best([m for _, m in checkpoint.finished(directory)]) is None
+
+
+def flip_a_bit(folder):
+    file = max((f for f in (folder / "state").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(folder):
+    for file in (folder / "state").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[:-7])
+
+
+def remove_data(folder):
+    shutil.rmtree(folder / "state")
+
+
+def remove_manifest(folder):
+    (folder / checkpoint.MANIFEST).unlink()
+
+
+def alter_manifest(folder):
+    path = folder / checkpoint.MANIFEST
+    body = json.loads(path.read_text())
+    body["step"] += 1
+    path.write_text(json.dumps(body))
+
+
+DAMAGES = [flip_a_bit, truncate, remove_data, remove_manifest, alter_manifest]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_falls_back_to_the_one_before(writer, directory, said, damage):
+    save(writer, 1, 2)
+    damage(directory / "2")
+    restored, manifest = checkpoint.restore_latest(directory, structure(), said.append)
+    assert manifest.step == 1
+    assert_equal(restored, state(1))
+    assert len(said) == 1
+    assert "2 is passed over" in said[0]
+
+
+def test_all_damaged_is_an_error_not_a_fresh_start(writer, directory, said):
+    save(writer, 1)
+    flip_a_bit(directory / "1")
+    with pytest.raises(UserError, match="is sound"):
+        checkpoint.restore_latest(directory, structure(), said.append)
+
+
+def test_saving_over_a_damaged_step_sets_it_aside(writer, directory, said):
+    save(writer, 1)
+    flip_a_bit(directory / "1")
+    save(writer, 1)
+    assert (directory / "1.damaged" / checkpoint.MANIFEST).exists()
+    assert checkpoint.restore(directory / "1", structure())[1].step == 1
+    assert checkpoint.steps(directory) == [1]
+
+
+def test_another_networks_state_is_refused_with_the_leaf(writer, directory):
+    save(writer, 1)
+    other = structure()
+    other["params"]["fc"]["bias"] = jax.ShapeDtypeStruct((5,), jnp.float32)
+    with pytest.raises(UserError, match=r"'params/fc/bias' is \(\(4,\), 'float32'\), needed is \(\(5,\), 'float32'\)"):
+        checkpoint.restore(directory / "1", other)
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, said):
+    (tmp_path / "checkpoints").write_text("a file where the directory should be")
+    writer = checkpoint.Writer(tmp_path / "checkpoints", checkpoint.Policy(1, "eval/loss"), said.append)
+    with pytest.raises(UserError, match="cannot write checkpoint"):
+        save(writer, 1)
+
+
+def test_initialising_from_another_run_takes_all_but_the_head(writer, directory, said):
+    writer.save(7, {"params": state(7)["params"], "model_state": {"batch_stats": {"bn": {"mean": np.ones(2)}}}}, {}, {})
+    writer.wait()
+    fresh = {"conv1": {"kernel": np.zeros((3, 3, 1, 4), np.float32)}, "fc": {"bias": np.full(9, 5.0, np.float32)}}
+    statistics = {"batch_stats": {"bn": {"mean": np.zeros(2)}}}
+    params, model_state = checkpoint.initialize_from(str(directory.parent), ("fc",), fresh, statistics, said.append)
+    np.testing.assert_array_equal(params["conv1"]["kernel"], state(7)["params"]["conv1"]["kernel"])
+    np.testing.assert_array_equal(params["fc"]["bias"], np.full(9, 5.0))
+    np.testing.assert_array_equal(model_state["batch_stats"]["bn"]["mean"], np.ones(2))
+    assert "2 arrays loaded; kept fresh: fc (1 arrays)" in said[0]
+    with pytest.raises(UserError, match="init_exclude='fc'"):
+        checkpoint.initialize_from(str(directory.parent), (), fresh, statistics, said.append)
+    with pytest.raises(UserError, match="init_exclude names 'head'; the network has: conv1, fc"):
+        checkpoint.initialize_from(str(directory.parent), ("head",), fresh, statistics, said.append)

@@ -1,0 +1,98 @@
+"""A recipe is whole, overridable field by field, and says what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dnn_research import recipe
+from dnn_research.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_whole_and_shrinks(path):
+    config, name = recipe.load(f"{path}:smoke")
+    assert name == f"{path.stem}-smoke"
+    assert config.is_locked
+    assert config.data.source == "synthetic"
+    assert (config.train.num_steps, config.train.num_epochs) == (3, None)
+    assert set(config) >= {
+        "seed",
+        "batch_size",
+        "task",
+        "model",
+        "data",
+        "optimizer",
+        "schedule",
+        "train",
+        "eval",
+        "checkpoint",
+        "record",
+    }
+    json.dumps(recipe.plain(config))
+
+
+def test_command_line_carries_through_computed_values():
+    path = ROOT / "configs/resnet152.py"
+    assert recipe.load(str(path), ["config.batch_size=1024"]).config.schedule.learning_rate == pytest.approx(0.4)
+    config = recipe.load(str(path), ["config.schedule.learning_rate=0.3", "config.batch_size=1024"]).config
+    assert config.schedule.learning_rate == 0.3
+
+
+def test_every_kind_of_field_can_be_set():
+    overrides = ["train.clip_norm=1e3", "data.mean=(1, 2, 3)", "model.residual=false", "model.num_classes=7",
+                 "data.dir=/data", "data.augment.pad=2", "batch_size=1_024"]  # fmt: skip
+    config = recipe.load(str(ROOT / "configs/resnet110_cifar10.py"), overrides).config
+    assert config.train.clip_norm == 1000.0 and config.data.mean == (1, 2, 3) and config.model.residual is False
+    assert config.model.num_classes == 7 and config.data.dir == "/data" and config.data.augment.pad == 2
+    assert config.batch_size == 1024
+
+
+def test_a_duration_in_epochs_takes_the_one_in_steps_back():
+    config = recipe.load(str(ROOT / "configs/resnet110_cifar10.py"), ["train.num_epochs=2"]).config
+    assert (config.train.num_epochs, config.train.num_steps) == (2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.num_epoch=3", "unknown config key 'train.num_epoch'; did you mean 'train.num_epochs'?"),
+        ("batch_size=many", "--config.batch_size takes a whole number, not 'many'"),
+        ("batch_size=1.5", "--config.batch_size takes a whole number, not '1.5'"),
+        ("model.residual=maybe", "--config.model.residual takes True or False, not 'maybe'"),
+        ("train=3", "config.train is a section"),
+        ("train.dtype", "--config.train.dtype needs a value"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override, message):
+    with pytest.raises(UserError) as error:
+        recipe.load(str(ROOT / "configs/resnet110_cifar10.py"), [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_wrong_file_or_word_lists_what_there_is(tmp_path):
+    with pytest.raises(UserError, match=r"did you mean .*resnet152.py"):
+        recipe.load(str(ROOT / "configs/resnet151.py"))
+    with pytest.raises(UserError, match="does not know the word 'smok'; it knows: smoke"):
+        recipe.load(str(ROOT / "configs/resnet152.py:smok"))
+    (tmp_path / "broken.py").write_text("import nowhere")
+    with pytest.raises(UserError, match="cannot be read as a config: ModuleNotFoundError"):
+        recipe.load(str(tmp_path / "broken.py"))
+
+
+def test_differences_name_key_and_both_values():
+    before, after = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
+    assert recipe.differences(before, after) == ["a.b: 1 -> 3", "a.c: 2 -> (absent)", "d: (absent) -> 4"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)
+def test_a_row_differs_in_nothing_but_its_paths(path):
+    module = recipe._execute(path)
+    baseline = recipe.flatten(recipe.plain(recipe.load(str(ROOT / module.BASELINE)).config))
+    for name, row in module.ROWS.items():
+        changed = recipe.flatten(recipe.plain(recipe.load(f"{path}:{name}").config))
+        assert {key for key in changed if changed[key] != baseline[key]} <= set(row)
+        assert {key: changed[key] for key in row} == row

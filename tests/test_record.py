@@ -1,0 +1,91 @@
+"""What a run writes can be read back: JSON lines, TensorBoard, run.json."""
+
+import json
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dnn_research import record
+from dnn_research.errors import UserError
+
+RUN = {"config": {"seed": 3, "model": {"depth": 20}}, "seed": 3, "command": ["main"]}
+
+
+def line(step, loss=1.0):
+    return {"step": step, "epoch": 0.5, "split": "train", "examples": 8, "loss": loss, "learning_rate": 0.1}
+
+
+def test_records_go_on_where_the_checkpoint_was(tmp_path):
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=0, total_steps=4, records={})
+        recorder.metrics(line(1))
+        position = recorder.position()
+        recorder.metrics(line(2))
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start({**RUN, "command": ["again"]}, step=1, total_steps=4, records=position)
+        recorder.metrics(line(2, loss=0.5))
+    found = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert found == [line(1), line(2, loss=0.5)]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["command"], run["seed"]) == (["main"], 3)
+    assert run["resumed"] == [{"step": 1, "command": ["again"]}]
+
+
+def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path):
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=0, total_steps=1, records={})
+        recorder.metrics(line(1))
+        recorder.timing({"step": 1, "images_per_second": 9.0})
+        recorder.norms(1, {"gradient_norm": 2.0})
+        recorder.images("training_images", np.zeros((5, 8, 8, 1), np.uint8), 0)
+        recorder.weights({"conv1": {"kernel": np.ones((3, 3, 3, 4)), "bias": np.ones(4)}}, 1)
+        recorder.summary({"model.depth": 20}, {"eval/loss": 0.5}, 1)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    tags = events.Tags()
+    wanted = {"train/loss", "train/learning_rate", "timing/images_per_second", "norms/gradient_norm", "eval/loss"}
+    assert wanted <= set(tags["scalars"])
+    assert set(tags["images"]) == {"training_images", "first_layer_filters"}
+    assert tags["histograms"] == ["weights/conv1"]
+    assert "config/text_summary" in tags["tensors"]
+    assert events.Scalars("train/loss")[0].value == 1.0
+    assert "_hparams_/experiment" in events.summary_metadata
+
+
+def test_only_the_first_process_writes(tmp_path):
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=False) as recorder:
+        recorder.start(RUN, step=0, total_steps=1, records={})
+        recorder.metrics(line(1))
+        recorder.weights({"conv1": {"kernel": np.ones((3, 3, 3, 4))}}, 1)
+        assert recorder.position() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_holds_every_image_once():
+    images = np.stack([np.full((4, 6, 3), i + 1, np.uint8) for i in range(7)])
+    canvas = record.grid(images)
+    assert canvas.shape == (3 * 5 - 1, 3 * 7 - 1, 3)
+    values, counts = np.unique(canvas, return_counts=True)
+    assert dict(zip(values.tolist(), counts.tolist(), strict=True)) | {0: 0} == {0: 0, **dict.fromkeys(range(1, 8), 72)}
+
+
+def test_the_timer_leaves_out_what_was_not_training(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(record.time, "perf_counter", lambda: now[0])
+    timer = record.Timer()
+    timer.wait(1.0)
+    timer.exclude(6.0)
+    now[0] = 10.0
+    assert timer.lap(2, 8) == {"images_per_second": 2.0, "step_seconds": 2.0, "data_wait_share": 0.25}
+
+
+def test_this_checkout_knows_its_revision():
+    run = record.describe_run({"seed": 0}, ("config.seed=0",))
+    assert set(run["revision"]) == {"commit", "dirty"}
+    assert run["versions"]["jax"]
+
+
+@pytest.mark.parametrize("options", [{"every_steps": 0}, {"every_steps": 1, "profile_steps": (5, 2)}])
+def test_wrong_options_are_one_line(options):
+    with pytest.raises(UserError):
+        record.Options(**options)
