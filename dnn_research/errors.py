@@ -5,6 +5,7 @@ Every module may import this one.
 
 import difflib
 import inspect
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,14 @@ class UserError(Exception):
 
 class Diverged(UserError):
     """The loss or a gradient became NaN or infinite."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGINT came, and the state was saved; the message says where."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal.Signals(number)
 
 
 def choose(table: Mapping[str, T], key: str, what: str) -> T:

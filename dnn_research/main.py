@@ -13,14 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks about its own compilation cache
-
 import absl.logging
-import jax
 from absl import flags
 
-from dnn_research import parallel, recipe, train
-from dnn_research.errors import Diverged, UserError
+from dnn_research import recipe
+from dnn_research.errors import Diverged, Interrupted, UserError
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "the recipe, FILE[:WORD,...]: configs/resnet152.py or configs/resnet152.py:smoke"
@@ -57,7 +54,10 @@ def _run(overrides: Sequence[str]) -> None:
         raise UserError("which recipe? --config configs/quickstart.py (configs/ has more)")
     chosen = recipe.load(_CONFIG.value, overrides)
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
-    use_compilation_cache()
+    use_compilation_cache()  # before jax is imported
+    # Here, not above: they take seconds to import, which a mistyped flag should not cost.
+    from dnn_research import parallel, train
+
     parallel.initialize_hosts()
     if _MODE.value == "train":
         train.train(chosen, workdir)
@@ -82,7 +82,7 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     """Runs a command; whatever ends it becomes one line on stderr and the exit status that design gives it."""
     try:
         command()
-    except train.Interrupted as end:
+    except Interrupted as end:
         status = 75 if end.signal.name == "SIGTERM" else 130
         _fail(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", status)
     except KeyboardInterrupt:
@@ -100,10 +100,9 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
 
 def use_compilation_cache() -> None:
     """Keeps compiled steps between runs, in the user's cache directory unless JAX was told where."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "dnn_research" / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dnn_research" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 def _set_up_logging() -> None:

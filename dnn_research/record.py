@@ -60,11 +60,12 @@ class Options:
             raise UserError(f"record.profile_steps is (first, last) or (), not {self.profile_steps}")
 
 
-def describe_run(config: Mapping[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+def describe_run(config: Mapping[str, Any], overrides: tuple[str, ...], num_classes: int) -> dict[str, Any]:
     """What run.json holds: enough to tell which code, data, settings and machine made the numbers."""
     return {
         "config": config,
         "overrides": list(overrides),
+        "num_classes": num_classes,
         "command": sys.argv,
         "seed": config["seed"],
         "started": _now(),

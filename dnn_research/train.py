@@ -20,7 +20,7 @@ import optax
 from jax import lax
 
 from dnn_research import checkpoint, data, metrics, optim, parallel, record, tasks
-from dnn_research.errors import Diverged, UserError, construct
+from dnn_research.errors import Diverged, Interrupted, UserError, construct
 from dnn_research.recipe import Recipe, differences, flatten, plain
 from dnn_research.tasks.task import Task
 
@@ -213,7 +213,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             return dict(manifest.results)
 
         recorder.start(
-            record.describe_run(config, recipe.overrides),
+            record.describe_run(config, recipe.overrides, setup.dataset.num_classes),
             step=start,
             total_steps=setup.total_steps,
             records=manifest.records if manifest else {},
@@ -445,14 +445,6 @@ def _evaluate_and_record(
 
 
 # ------------------------------------------------------------------------------------------------------- interruptions
-
-
-class Interrupted(Exception):
-    """SIGTERM or SIGINT came, and the state was saved."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.signal = signal.Signals(number)
 
 
 class Interruption:

@@ -80,7 +80,7 @@ def test_the_timer_leaves_out_what_was_not_training(monkeypatch):
 
 
 def test_this_checkout_knows_its_revision():
-    run = record.describe_run({"seed": 0}, ("config.seed=0",))
+    run = record.describe_run({"seed": 0}, ("config.seed=0",), 10)
     assert set(run["revision"]) == {"commit", "dirty"}
     assert run["versions"]["jax"]
 

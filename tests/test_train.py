@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnn_research import checkpoint, models, parallel, train
-from dnn_research.errors import Diverged, UserError
+from dnn_research.errors import Diverged, Interrupted, UserError
 from tests import tiny
 
 
@@ -198,7 +198,7 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, devices, monkeypatch, numb
 
     with monkeypatch.context() as patch:
         patch.setattr(parallel, "shard", signalling)
-        with pytest.raises(train.Interrupted, match="saved at step 4") as end:
+        with pytest.raises(Interrupted, match="saved at step 4") as end:
             run(tmp_path / "run")
     assert end.value.signal == number
     run(tmp_path / "run")
@@ -289,6 +289,16 @@ def test_evaluating_a_checkpoint_gives_what_training_wrote(tmp_path, devices):
     assert said[-1].startswith("top-1 accuracy ")
     with pytest.raises(UserError, match=r"no checkpoint '11'.*there are: latest, best"):
         train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "11", said.append)
+
+
+def test_a_finished_run_gives_back_its_network(tmp_path, devices):
+    results = run(tmp_path)
+    model, variables = checkpoint.load_network(tmp_path)
+    assert model.num_classes == 10
+    dataset = train.set_up(tiny.recipe()).dataset
+    images, labels = zip(*(dataset.eval_examples[i] for i in range(60)), strict=True)
+    logits = model.apply(variables, dataset.normalize(np.stack(images)))
+    assert (np.argmax(logits, axis=1) == labels).mean() == pytest.approx(results["eval/top1_accuracy"])
 
 
 def test_bfloat16_computes_in_half_and_keeps_parameters_whole(tmp_path, devices):

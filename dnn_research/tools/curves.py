@@ -1,0 +1,84 @@
+"""Draws the training curves of several runs into one picture.
+
+python -m dnn_research.tools.curves runs/residual-plain-20 runs/residual-residual-20 --output curves.png
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.figure
+
+from dnn_research.errors import UserError
+
+PANELS = {
+    ("train", "loss"): "training loss",
+    ("train", "top1_accuracy"): "training top-1 error [%]",
+    ("eval", "top1_accuracy"): "evaluation top-1 error [%]",
+}
+
+
+def read(workdir: Path) -> list[dict]:
+    """The lines of a run's metrics.jsonl.
+
+    Raises:
+        UserError: there is no such file, or a line of it is not JSON.
+    """
+    path = workdir / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name the work directories of runs") from error
+    except ValueError as error:
+        raise UserError(f"{path} has a line that is not JSON ({error})") from error
+    if not lines:
+        raise UserError(f"{path} is empty: nothing was recorded yet")
+    return lines
+
+
+def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
+    """One panel each for training loss, training error and evaluation error against steps, one line a run."""
+    figure = matplotlib.figure.Figure(figsize=(5 * len(PANELS), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
+    for number, workdir in enumerate(workdirs):
+        lines = read(workdir)
+        for axis, (split, key) in zip(axes, PANELS, strict=True):
+            points = [(line["step"], line[key]) for line in lines if line["split"] == split]
+            steps, values = zip(*points, strict=True) if points else ((), ())
+            if key == "top1_accuracy":
+                values = [100 * (1 - value) for value in values]
+            axis.plot(steps, values, label=workdir.name, color=f"C{number}", marker="." if split == "eval" else None)
+    for axis, title in zip(axes, PANELS.values(), strict=True):
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    axes[-1].legend()
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dnn_research.tools.curves", description=__doc__.splitlines()[0])
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="work directory of a run")
+    parser.add_argument("--output", type=Path, required=True, help="the picture, .png, .svg or .pdf")
+    parser.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
+    known = parser.parse_args(arguments)
+    try:
+        if known.output.exists() and not known.overwrite:
+            raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
+        figure = draw(known.workdirs)
+        known.output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(known.output, dpi=110)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"error: {known.output} cannot be written: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {known.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Curves of several runs in one picture."""
+
+import json
+
+import cv2
+
+from dnn_research.tools import curves
+
+
+def make_run(folder, losses):
+    folder.mkdir()
+    lines = [{"step": i, "split": "train", "loss": loss, "top1_accuracy": 0.5} for i, loss in enumerate(losses)]
+    lines.append({"step": len(losses), "split": "eval", "loss": 1.0, "top1_accuracy": 0.75})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_every_run_is_a_line_in_every_panel(tmp_path):
+    runs = [make_run(tmp_path / name, losses) for name, losses in (("plain", [3, 2]), ("residual", [3, 1]))]
+    figure = curves.draw(runs)
+    loss, _, error = figure.axes
+    assert [line.get_label() for line in loss.lines] == ["plain", "residual"]
+    assert loss.lines[1].get_ydata().tolist() == [3, 1]
+    assert error.lines[0].get_ydata().tolist() == [25.0]
+
+
+def test_the_command_writes_a_picture_and_never_over_another(tmp_path, capsys):
+    run, output = make_run(tmp_path / "run", [1.0]), tmp_path / "out/curves.png"
+    assert curves.main([str(run), "--output", str(output)]) == 0
+    assert cv2.imread(str(output)).shape[1] > 1000
+    assert curves.main([str(run), "--output", str(output)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert curves.main([str(run), "--output", str(output), "--overwrite"]) == 0
+
+
+def test_a_directory_without_a_run_is_one_line(tmp_path, capsys):
+    assert curves.main([str(tmp_path), "--output", str(tmp_path / "x.png")]) == 1
+    assert "name the work directories of runs" in capsys.readouterr().err
