@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import linen as nn
@@ -313,7 +314,8 @@ def load_network(
     fields = run["config"]["model"]
     if fields["num_classes"] is None:
         fields = {**fields, "num_classes": run["num_classes"]}
-    return models.create(**fields), load_variables(find(workdir, which), ema=ema)
+    variables = load_variables(find(workdir, which), ema=ema)
+    return models.create(**fields), jax.tree.map(jnp.asarray, variables)
 
 
 def initialize_from(

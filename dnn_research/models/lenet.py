@@ -65,7 +65,7 @@ class Subsampling(nn.Module):
         channels = (maps.shape[-1],)
         scale = parameter(self, "scale", by_fan_in(4), channels).astype(self.dtype)
         bias = parameter(self, "bias", by_fan_in(4), channels).astype(self.dtype)
-        sums = nn.avg_pool(maps, window_shape=(2, 2), strides=(2, 2), padding=((0, 0), (0, 0)))
+        sums = 4 * nn.avg_pool(maps, window_shape=(2, 2), strides=(2, 2), padding=((0, 0), (0, 0)))
         outputs = sums * per_channel(scale, sums) + per_channel(bias, sums)
         note_operation(
             Operation(
