@@ -18,19 +18,19 @@ from ml_collections.config_dict import placeholder
 # The same network at half the width on 32-pixel patches of built-in photographs, to say from which picture each is; the
 # schedule keeps its proportions (one half, three quarters, whole).
 LAPTOP = {
-    "batch_size": 64,
+    "batch_size": 32,
     "data.source": "tfds:photo_patches/32",
     "data.num_workers": 2,
     "data.synthetic_classes": 16,
     "model.width_factor": 0.5,
-    "schedule.boundary_steps": (600, 900),
+    "schedule.boundary_steps": (400, 600),
     "schedule.learning_rate": 0.1,
     "schedule.warmup_learning_rate": 0.01,
     "schedule.warmup_steps": 50,
-    "train.num_steps": 1200,
-    "eval.every_steps": 200,
+    "train.num_steps": 800,
+    "eval.every_steps": 100,
     "checkpoint.every_steps": 100,
-    "record.every_steps": 25,
+    "record.every_steps": 20,
 }
 
 

@@ -146,7 +146,7 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     batch_norm_axis: str | None = None
     width_factor: float = 1.0
-    scan_blocks: bool = False
+    scan_blocks: bool = True
     remat_blocks: bool = False
 
     def __post_init__(self) -> None:
@@ -228,7 +228,7 @@ class CifarResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     batch_norm_axis: str | None = None
     width_factor: float = 1.0
-    scan_blocks: bool = False
+    scan_blocks: bool = True
     remat_blocks: bool = False
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dnn_research import models
 from dnn_research.errors import UserError
+from dnn_research.models import stage
 from dnn_research.models.initialization import Constant, trace
 from dnn_research.models.layers import BatchNorm, Conv
 from dnn_research.models.resnet import BASIC, BOTTLENECK, Bottleneck
@@ -19,6 +20,12 @@ KEY = jax.random.key(0)
 
 # Compiling is all that takes time here.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture
+def scan_short_stages(monkeypatch):
+    """Lets networks scan that compile fast enough for a test."""
+    monkeypatch.setattr(stage, "FEWEST_TO_SCAN", 2)
 
 
 def shapes(name, image_shape=(64, 64, 3), **kwargs):
@@ -163,8 +170,8 @@ class BottleneckStage(nn.Module):
     def __call__(self, images, *, train=False):
         conv = functools.partial(Conv, use_bias=False)
         make_block = functools.partial(Bottleneck, 4, conv=conv, norm=BatchNorm, shortcut="B")
-        stage = Stage(make_block, 4, (2, 2), self.scan_blocks, self.remat_blocks, name="stage")
-        return stage(images, train=train)[0].mean((1, 2))
+        blocks = Stage(make_block, 4, (2, 2), self.scan_blocks, self.remat_blocks, name="stage")
+        return blocks(images, train=train)[0].mean((1, 2))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +181,7 @@ class BottleneckStage(nn.Module):
         (BottleneckStage(), 8, [(True, False)]),
     ],
 )
-def test_how_it_runs_changes_nothing(unrolled, size, runs):
+def test_how_it_runs_changes_nothing(unrolled, size, runs, scan_short_stages):
     unrolled = unrolled.clone(scan_blocks=False, remat_blocks=False)
     variables = models.initialize(unrolled, KEY, (size, size, 3))
     images = jax.random.normal(KEY, (4, size, size, 3))
@@ -196,16 +203,16 @@ def test_how_it_runs_changes_nothing(unrolled, size, runs):
     assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize(("run", "scans"), [({}, 0), ({"scan_blocks": True}, 3)])
-def test_scans_one_body_a_stage(run, scans):
-    model = models.create("resnet_cifar", depth=20, **{"scan_blocks": False, **run})
+@pytest.mark.parametrize(("depth", "scan_blocks", "scans"), [(56, True, 3), (56, False, 0), (50, True, 0)])
+def test_scans_one_body_a_stage_of_many_blocks(depth, scan_blocks, scans):
+    model = models.create("resnet_cifar", depth=depth, scan_blocks=scan_blocks)
     variables = models.shapes(model, (32, 32, 3))
     text = str(jax.make_jaxpr(model.apply)(variables, jnp.zeros((1, 32, 32, 3))))
     assert text.count(" scan[") == scans
 
 
 @pytest.mark.parametrize("scan_blocks", [False, True])
-def test_features_are_the_same_and_stop_at_upto(scan_blocks):
+def test_features_are_the_same_and_stop_at_upto(scan_blocks, scan_short_stages):
     model, variables, images = small(scan_blocks=scan_blocks)
     full = jit(lambda v: model.apply(v, images, method="features"))(variables)
     np.testing.assert_allclose(full["fc"], jit(model.apply)(variables, images), rtol=1e-5, atol=1e-5)
@@ -231,7 +238,7 @@ def test_training_and_evaluation_differ():
 
 
 @pytest.mark.parametrize("scan_blocks", [False, True])
-def test_shares_statistics_over_devices(scan_blocks):
+def test_shares_statistics_over_devices(scan_blocks, scan_short_stages):
     model, variables, _ = small(scan_blocks=scan_blocks, depth=20)
     images = jax.random.normal(KEY, (2, 2, 8, 8, 3)) * jnp.array([1.0, 3.0]).reshape(2, 1, 1, 1, 1)
     expected, expected_update = jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(

@@ -1,0 +1,94 @@
+"""LeNet-5 on MNIST.
+
+LeCun, Bottou, Bengio, Haffner 1998 ("Gradient-based learning applied to document recognition"), section III: 0.95 % test
+error, 0.8 % with distorted training images (figure 9). The paper trains by stochastic diagonal Levenberg-Marquardt; here
+SGD with momentum and a cosine schedule, digits shifted by up to one pixel.
+
+Command: python -m dnn_research.main --config configs/lenet.py
+Reached with this code: not yet run on MNIST's 60,000 digits. `:laptop` trains on the 5,000 built-in ones, LENET_RESULT.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+LAPTOP = {
+    "batch_size": 32,
+    "data.source": "tfds:mnist5k",
+    "data.num_workers": 2,
+    "train.num_epochs": 50,
+    "eval.every_epochs": 10,
+    "checkpoint.every_epochs": 10,
+}
+
+
+def get_config() -> ConfigDict:
+    """The complete recipe."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 128
+
+    config.data = ConfigDict()
+    config.data.source = "tfds:mnist"
+    config.data.dir = placeholder(str)
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.image_size = 32
+    config.data.channels = 1
+    config.data.mean = (33.3,)
+    config.data.std = (78.6,)
+    config.data.augment = ConfigDict({"pad": 1, "shorter_side": (), "flip": False, "pca_noise_std": 0.0})
+    config.data.num_workers = 4
+    config.data.synthetic_classes = 10
+    config.data.synthetic_examples = 1000
+
+    config.model = ConfigDict()
+    config.model.name = "lenet"
+    config.model.num_classes = placeholder(int)
+
+    config.task = ConfigDict()
+    config.task.name = "classification"
+    config.task.label_smoothing = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.weight_decay_mask = "kernels"
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "cosine"
+    config.schedule.learning_rate = 0.01 * config.get_ref("batch_size") / 32
+    config.schedule.warmup_epochs = 0.5
+    config.schedule.warmup_steps = placeholder(int)
+
+    config.train = ConfigDict()
+    config.train.num_epochs = 20.0
+    config.train.num_steps = placeholder(int)
+    config.train.dtype = "float32"
+    config.train.batch_norm_axis = placeholder(str)
+    config.train.ema_decay = 0.0
+    config.train.accumulate_steps = 1
+    config.train.clip_norm = placeholder(float)
+
+    config.eval = ConfigDict()
+    config.eval.protocol = "original"
+    config.eval.resize = placeholder(int)
+    config.eval.batch_size = 250
+    config.eval.every_epochs = 1.0
+    config.eval.every_steps = placeholder(int)
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 1.0
+    config.checkpoint.every_steps = placeholder(int)
+    config.checkpoint.keep = 2
+    config.checkpoint.best_metric = "eval/top1_accuracy"
+    config.checkpoint.init_from = placeholder(str)
+    config.checkpoint.init_exclude = ()
+
+    config.record = ConfigDict()
+    config.record.every_steps = 125
+    config.record.images = 64
+    config.record.histograms = True
+    config.record.profile_steps = ()
+    return config
