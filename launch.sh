@@ -451,7 +451,7 @@ run_checks() {
   check "ruff check" "$python" -m ruff check .
   check "pyrefly" "$python" -m pyrefly check --python-interpreter-path "$python"
   check "shellcheck" "$venv/bin/shellcheck" launch.sh .ci/run
-  check "pytest" "$python" -m pytest "$@"
+  check "pytest" "$python" -m pytest -n auto --maxprocesses 4 "$@"
   if [ -n "$failed" ]; then fail "failed: $failed"; fi
   say "all checks passed"
 }
@@ -533,6 +533,8 @@ if [ -n "$dry_run" ]; then
 fi
 
 set_up
+# How commands are called from here, for what a run proposes at its end.
+export DNN_COMMAND="${BASH_SOURCE[0]} main"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 case "$command" in
   setup) say "ready: .venv for $accelerator; next: ./launch.sh (quick start), ./launch.sh --help (commands)" ;;

@@ -1,8 +1,8 @@
 """LeNet-5 on MNIST.
 
-LeCun, Bottou, Bengio, Haffner 1998 ("Gradient-based learning applied to document recognition"), section III: 0.95 % test
-error, 0.8 % with distorted training images (figure 9). The paper trains by stochastic diagonal Levenberg-Marquardt; here
-SGD with momentum and a cosine schedule, digits shifted by up to one pixel.
+LeCun, Bottou, Bengio, Haffner 1998 ("Gradient-based learning applied to document recognition"), section III: 0.95 %
+test error, 0.8 % with distorted training images (figure 9). The paper trains by stochastic diagonal
+Levenberg-Marquardt; here by SGD with momentum and a cosine schedule, digits shifted by up to one pixel.
 
 Command: python -m dnn_research.main --config configs/lenet.py
 Reached with this code: not yet run on MNIST's 60,000 digits. `:laptop` trains on the 5,000 built-in ones, LENET_RESULT.

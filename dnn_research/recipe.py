@@ -1,7 +1,7 @@
 """Recipes: how a config file becomes the one locked config that a run depends on.
 
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
-differences (dotted path -> value) that shrink the same question to built-in data and two cores.
+differences (dotted path -> value) that shrink the same question to built-in data and two cores, and `TRY_NEXT`.
 An *experiment* is a file in `experiments/` with `BASELINE` (a recipe) and `ROWS` (name -> differences), and perhaps
 its own `LAPTOP`, applied after the baseline's.
 
@@ -43,14 +43,19 @@ SMOKE: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A loaded recipe: the locked `config`, a `name` for its work directory, and the `overrides` it was given."""
+    """A loaded recipe.
+
+    Attributes:
+        config: locked.
+        name: for its work directory.
+        overrides: what the command line changed.
+        try_next: what the recipe proposes after it: a few words -> arguments of dnn_research.main.
+    """
 
     config: ConfigDict
     name: str
     overrides: tuple[str, ...]
-
-    def __iter__(self):
-        return iter((self.config, self.name))
+    try_next: Mapping[str, str]
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -94,7 +99,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply_override(config, override)
     config.lock()
-    return Recipe(config, "-".join([path.stem, *words]), tuple(overrides))
+    return Recipe(config, "-".join([path.stem, *words]), tuple(overrides), getattr(module, "TRY_NEXT", {}))
 
 
 def apply(config: ConfigDict, differences: Mapping[str, Any], *, origin: str) -> None:

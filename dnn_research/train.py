@@ -4,7 +4,9 @@ import collections
 import dataclasses
 import json
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from fractions import Fraction
@@ -207,8 +209,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             state, manifest = resumed
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
-            say(f"{workdir} holds the finished run ({start:,} steps); nothing is left to do. Its results:")
-            _say_table(say, manifest.results, start)
+            say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
+            _say_end(say, recipe, workdir, manifest.results, start)
             say(setup.task.sentence(_split(manifest.results, "eval")))
             return dict(manifest.results)
 
@@ -293,8 +295,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                 timer.exclude(time.perf_counter() - pause)
 
         recorder.summary(_settings(config), results, setup.total_steps)
-        _say_table(say, results, setup.total_steps)
-        say(f"Everything is in {workdir}; to look at it: tensorboard --logdir {workdir / 'tensorboard'}")
+        _say_end(say, recipe, workdir, results, setup.total_steps)
         say(setup.task.sentence(_split(results, "eval")))
         return results
 
@@ -561,7 +562,13 @@ def _say_start(say: checkpoint.Say, recipe: Recipe, setup: Setup, workdir: Path,
     )
 
 
-def _say_table(say: checkpoint.Say, results: Mapping[str, float], step: int) -> None:
+def _say_end(say: checkpoint.Say, recipe: Recipe, workdir: Path, results: Mapping[str, float], step: int) -> None:
+    """What happened, where it is, how to look at it, what to try next."""
+    command = os.environ.get("DNN_COMMAND", "python -m dnn_research.main")
+    # In an environment that is not activated, such as launch.sh's, TensorBoard is not on the path.
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    inside = tensorboard.exists() and tensorboard.is_relative_to(Path.cwd())
+    program = tensorboard.relative_to(Path.cwd()) if inside else "tensorboard"
     say(f"{'results at step ' + format(step, ','):<28}{'loss':>10}{'top-1':>10}{'top-5':>10}{'images':>10}")
     for split in dict.fromkeys(name.partition("/")[0] for name in results):
         r = _split(results, split)
@@ -569,3 +576,7 @@ def _say_table(say: checkpoint.Say, results: Mapping[str, float], step: int) -> 
             f"{split:<28}{r['loss']:>10.4f}{100 * r['top1_accuracy']:>8.2f} %{100 * r['top5_accuracy']:>8.2f} %"
             f"{r['examples']:>10,}"
         )
+    say(f"written:  {workdir}: metrics.jsonl, timing.jsonl, run.json, checkpoints, tensorboard")
+    say(f"look:     {program} --logdir {workdir.parent}    (then open http://localhost:6006)")
+    for what, arguments in recipe.try_next.items():
+        say(f"try next: {command} {arguments}    ({what})")

@@ -1,6 +1,7 @@
 """A recipe is whole, overridable field by field, and says what is wrong with it."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_is_whole_and_shrinks(path):
-    config, name = recipe.load(f"{path}:smoke")
+    loaded = recipe.load(f"{path}:smoke")
+    config, name = loaded.config, loaded.name
     assert name == f"{path.stem}-smoke"
     assert config.is_locked
     assert config.data.source == "synthetic"
@@ -49,6 +51,16 @@ def test_every_kind_of_field_can_be_set():
     assert config.train.clip_norm == 1000.0 and config.data.mean == (1, 2, 3) and config.model.residual is False
     assert config.model.num_classes == 7 and config.data.dir == "/data" and config.data.augment.pad == 2
     assert config.batch_size == 1024
+
+
+def test_what_recipes_propose_to_try_next_can_be_loaded(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    proposed = [arguments for path in RECIPES for arguments in recipe.load(str(path)).try_next.values()]
+    assert proposed
+    for arguments in proposed:
+        words = shlex.split(arguments)
+        assert words[0] == "--config"
+        recipe.load(words[1], [word.removeprefix("--") for word in words[2:] if word.startswith("--config.")])
 
 
 def test_a_duration_in_epochs_takes_the_one_in_steps_back():

@@ -212,7 +212,8 @@ def test_a_finished_run_says_so_and_does_nothing(tmp_path, devices, capsys):
     capsys.readouterr()
     assert run(tmp_path) == results
     said = capsys.readouterr().out
-    assert "holds the finished run (12 steps)" in said
+    assert "holds the finished run of 12 steps" in said
+    assert "tensorboard --logdir" in said
     assert said.splitlines()[-1].startswith("top-1 accuracy ")
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 

@@ -25,8 +25,9 @@ FEWEST_TO_SCAN = 8
 class Stage(nn.Module):
     """Blocks `block1` (with the strides) to `block<length>` (all equal), one after the other.
 
-    `scan_blocks` compiles the body of blocks 2 to n once and loops over it, where they are many enough to gain by it; `remat_blocks` keeps only the blocks'
-    inputs for the backward pass. The variables stand under the same names in any case.
+    `scan_blocks` compiles the body of blocks 2 to n once and loops over it, where they are many enough to gain by it;
+    `remat_blocks` keeps only the blocks' inputs for the backward pass. The variables stand under the same names in any
+    case.
     """
 
     make_block: Maker

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -116,12 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(1, f"error: unknown argument {strange[0]}\n")
     try:
         config = recipe.load(known.config, [override.removeprefix("--") for override in rest]).config
-        print(_report(config.to_dict(), as_json=known.json))
+        print(_report(config.to_dict(), as_json=known.json), flush=True)
     except UserError as error:
         if known.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; the interpreter must not try to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -147,9 +151,9 @@ def _num_classes(section: dict[str, Any]) -> dict[str, int]:
     """The data set's number of classes as an argument; none where the data set cannot be opened, for the default."""
     try:
         return {"num_classes": construct(data.create, "config.data", section).num_classes}
-    except UserError as error:
-        reason = str(error).splitlines()[0]
-        print(f"note: counting with as many classes as the paper's data set has ({reason})", file=sys.stderr)
+    except UserError:
+        source = section["source"]
+        print(f"note: {source} cannot be opened here; counting with the network's usual classes", file=sys.stderr)
         return {}
 
 
