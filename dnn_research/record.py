@@ -89,6 +89,7 @@ class Recorder:
     def __init__(self, workdir: Path, options: Options, *, primary: bool) -> None:
         self.options, self._workdir, self._primary = options, workdir, primary
         self._bar: tqdm | None = None
+        self._batch_size = 0
         self._metrics: Any = None
         self._timing: Any = None
         self._tensorboard: tensorboardX.SummaryWriter | None = None
@@ -103,7 +104,9 @@ class Recorder:
             if file is not None:
                 file.close()
 
-    def start(self, run: Mapping[str, Any], *, step: int, total_steps: int, records: Mapping[str, Any]) -> None:
+    def start(
+        self, run: Mapping[str, Any], *, step: int, total_steps: int, batch_size: int, records: Mapping[str, Any]
+    ) -> None:
         """Opens the records at `step`: what was written after it by a run that was cut off is taken back."""
         if not self._primary:
             return
@@ -126,7 +129,15 @@ class Recorder:
         if step == 0:
             self._tensorboard.add_text("config", f"```json\n{json.dumps(run['config'], indent=1)}\n```", 0)
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.1)
+            self._batch_size = batch_size
+            self._bar = tqdm(
+                total=total_steps * batch_size,
+                initial=step * batch_size,
+                unit=" images",
+                unit_scale=True,
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
 
     def say(self, line: str) -> None:
         """A line for the person who watches."""
@@ -165,7 +176,7 @@ class Recorder:
         """Moves the bar, if there is one."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}, top-1 {100 * accuracy:.1f} %", refresh=False)
-            self._bar.update(step - self._bar.n)
+            self._bar.update(step * self._batch_size - self._bar.n)
 
     def images(self, name: str, images: np.ndarray, step: int) -> None:
         """A grid of uint8 images [N, H, W, C]."""

@@ -218,6 +218,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             record.describe_run(config, recipe.overrides, setup.dataset.num_classes),
             step=start,
             total_steps=setup.total_steps,
+            batch_size=setup.batch_size,
             records=manifest.records if manifest else {},
         )
         _say_start(say, recipe, setup, workdir, state, start)

@@ -18,12 +18,12 @@ def line(step, loss=1.0):
 
 def test_records_go_on_where_the_checkpoint_was(tmp_path):
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
-        recorder.start(RUN, step=0, total_steps=4, records={})
+        recorder.start(RUN, step=0, total_steps=4, batch_size=8, records={})
         recorder.metrics(line(1))
         position = recorder.position()
         recorder.metrics(line(2))
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
-        recorder.start({**RUN, "command": ["again"]}, step=1, total_steps=4, records=position)
+        recorder.start({**RUN, "command": ["again"]}, step=1, total_steps=4, batch_size=8, records=position)
         recorder.metrics(line(2, loss=0.5))
     found = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert found == [line(1), line(2, loss=0.5)]
@@ -34,7 +34,7 @@ def test_records_go_on_where_the_checkpoint_was(tmp_path):
 
 def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path):
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
-        recorder.start(RUN, step=0, total_steps=1, records={})
+        recorder.start(RUN, step=0, total_steps=1, batch_size=8, records={})
         recorder.metrics(line(1))
         recorder.timing({"step": 1, "images_per_second": 9.0})
         recorder.norms(1, {"gradient_norm": 2.0})
@@ -54,7 +54,7 @@ def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path)
 
 def test_only_the_first_process_writes(tmp_path):
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=False) as recorder:
-        recorder.start(RUN, step=0, total_steps=1, records={})
+        recorder.start(RUN, step=0, total_steps=1, batch_size=8, records={})
         recorder.metrics(line(1))
         recorder.weights({"conv1": {"kernel": np.ones((3, 3, 3, 4))}}, 1)
         assert recorder.position() == {}
