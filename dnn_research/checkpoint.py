@@ -99,7 +99,7 @@ class Writer:
         folder = self._directory / str(step)
         try:
             if jax.process_index() == 0:
-                self._make_room(folder)
+                self._make_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
             self._checkpointer.save((folder / "state").absolute(), tree, force=True)
         except Exception as error:
             raise self._cannot_write(folder, error) from error
@@ -122,8 +122,11 @@ class Writer:
         finally:
             self._checkpointer.close()
 
-    def _make_room(self, folder: Path) -> None:
-        """A step that was saved before but not validly: what is left of it is set aside, never lost."""
+    def _make_room(self, folder: Path, needed: int) -> None:
+        """An empty directory on a disk with room; what is left of an invalid save of this step is set aside, not lost.
+
+        A directory that cannot be written and a full disk are found here, not in orbax, whose threads drown the reason.
+        """
         if (folder / MANIFEST).exists():
             aside = next(
                 p for i in range(1000) if not (p := folder.with_name(f"{folder.name}.damaged{i or ''}")).exists()
@@ -132,8 +135,10 @@ class Writer:
             self._say(f"checkpoint {folder.name} was there, damaged; it is now {aside}")
         elif folder.exists():
             shutil.rmtree(folder)
-        # Here, not in orbax, so that a directory that cannot be written is found at once and named.
         folder.mkdir(parents=True)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise OSError(f"No space left: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
 
     def _finish(self, folder: Path, step: int, tree: Tree, results: dict, records: dict) -> None:
         try:

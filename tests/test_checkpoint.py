@@ -154,6 +154,17 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, said):
         save(writer, 1)
 
 
+def test_a_full_disk_is_one_line_and_the_checkpoints_there_stay(writer, directory, monkeypatch):
+    save(writer, 1)
+    full = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(
+        UserError, match=r"cannot write checkpoint .*2: No space left: it takes 0.0 MB, 0.0 MB are free"
+    ):
+        save(writer, 2)
+    assert checkpoint.restore(directory / "1", structure())[1].step == 1
+
+
 def test_initialising_from_another_run_takes_all_but_the_head(writer, directory, said):
     writer.save(7, {"params": state(7)["params"], "model_state": {"batch_stats": {"bn": {"mean": np.ones(2)}}}}, {}, {})
     writer.wait()

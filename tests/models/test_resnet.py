@@ -10,7 +10,7 @@ import pytest
 
 from dnn_research import models
 from dnn_research.errors import UserError
-from dnn_research.models import stage
+from dnn_research.models import stage as execution
 from dnn_research.models.initialization import Constant, trace
 from dnn_research.models.layers import BatchNorm, Conv
 from dnn_research.models.resnet import BASIC, BOTTLENECK, Bottleneck
@@ -25,7 +25,7 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 @pytest.fixture
 def scan_short_stages(monkeypatch):
     """Lets networks scan that compile fast enough for a test."""
-    monkeypatch.setattr(stage, "FEWEST_TO_SCAN", 2)
+    monkeypatch.setattr(execution, "FEWEST_TO_SCAN", 2)
 
 
 def shapes(name, image_shape=(64, 64, 3), **kwargs):
