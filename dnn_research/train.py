@@ -232,6 +232,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         writer = checkpoint.Writer(directory, policy, say)
         timer = record.Timer()
         reports: collections.deque[tuple[int, Any]] = collections.deque()
+        first_profiled, last_profiled = setup.recording.profile_steps or (0, 0)
         last_recorded, results = start, dict(manifest.results) if manifest else {}
 
         def look(report: tuple[int, Any]) -> dict[str, float]:
@@ -254,7 +255,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             ) as batches,
         ):
             for step in range(start + 1, setup.total_steps + 1):
-                _profile(setup.recording.profile_steps, step, workdir)
+                if step == first_profiled:
+                    jax.profiler.start_trace(str(workdir / "tensorboard"))
                 waiting = time.perf_counter()
                 batch = next(batches)
                 timer.wait(time.perf_counter() - waiting)
@@ -263,6 +265,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
 
                 state, report = train_step(state, parallel.shard(batch))
 
+                if step == last_profiled and start < first_profiled:
+                    jax.block_until_ready(state)
+                    jax.profiler.stop_trace()
                 reports.append((step, report))
                 due = recording_due(step), evaluation_due(step), saving_due(step), signals.received
                 values = {}
@@ -520,14 +525,6 @@ def _refuse_foreign(workdir: Path, config: Mapping[str, Any]) -> None:
 
 def _period(name: str, section: Evaluation | Checkpointing, setup: Setup) -> Fraction:
     return optim.duration(name, section.every_epochs, section.every_steps, setup.steps_per_epoch)
-
-
-def _profile(window: tuple[int, ...], step: int, workdir: Path) -> None:
-    """Starts and stops the profiler so that it sees the steps from window[0] to window[1]."""
-    if window and step == window[0]:
-        jax.profiler.start_trace(str(workdir / "tensorboard"))
-    elif window and step == window[1] + 1:
-        jax.profiler.stop_trace()
 
 
 def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
