@@ -355,7 +355,7 @@ def initialize_from(
         if theirs[name].shape != leaf.shape:
             raise UserError(
                 f"checkpoint.init_from: '{name}' is {theirs[name].shape} in {folder}, {leaf.shape} here; "
-                f"leave its layer out with --config.checkpoint.init_exclude={name.split('/')[1]!r}"
+                f"leave its layer out with --config.checkpoint.init_exclude={name.split('/')[1]}"
             )
         taken[name] = theirs[name]
     unused = sorted({n.split("/")[1] for n in theirs.keys() - fresh.keys()})

@@ -206,7 +206,10 @@ def create_schedule(
     if warmup_epochs or warmup_steps:
         warmup = round(duration("schedule.warmup", warmup_epochs or None, warmup_steps or None, length.steps_per_epoch))
     if warmup >= length.total_steps:
-        raise UserError(f"the warmup of {warmup} steps is not shorter than the run of {length.total_steps} steps")
+        raise UserError(
+            f"the warmup of {warmup} steps is not shorter than the run of {length.total_steps} steps; "
+            f"--config.schedule.warmup_steps=0 leaves it out"
+        )
     if warmup_shape not in ("linear", "constant"):
         raise UserError(f"schedule.warmup_shape '{warmup_shape}' is unknown; known: linear, constant")
     ends_with_run = create in (cosine, polynomial)

@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -230,6 +231,8 @@ def _parse(text: str, kind: type) -> Any:
     if kind is float:
         return float(text)
     if kind is tuple:
+        if re.fullmatch(r"[A-Za-z_]\w*(,[A-Za-z_]\w*)*", text):
+            return tuple(text.split(","))
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return text

@@ -347,6 +347,6 @@ def test_failing_check_fails_the_tests_after_all_have_run(checkout, programs, wo
     done = run(checkout, programs, "test", "-k", "a b")
     assert done.returncode == 1
     assert "launch.sh: failed: ruff check\n" in done.stderr
-    assert done.stdout.splitlines()[-1] == "-m pytest -k a b"
+    assert done.stdout.splitlines()[-1] == "-m pytest -n auto --maxprocesses 4 -k a b"
     program(working_python / "bin" / "python", "exit 0")
     assert run(checkout, programs, "test").returncode == 0

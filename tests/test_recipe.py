@@ -46,11 +46,12 @@ def test_command_line_carries_through_computed_values():
 
 def test_every_kind_of_field_can_be_set():
     overrides = ["train.clip_norm=1e3", "data.mean=(1, 2, 3)", "model.residual=false", "model.num_classes=7",
-                 "data.dir=/data", "data.augment.pad=2", "batch_size=1_024"]  # fmt: skip
+                 "data.dir=/data",
+                 "checkpoint.init_exclude=conv1,fc", "data.augment.pad=2", "batch_size=1_024"]  # fmt: skip
     config = recipe.load(str(ROOT / "configs/resnet110_cifar10.py"), overrides).config
     assert config.train.clip_norm == 1000.0 and config.data.mean == (1, 2, 3) and config.model.residual is False
     assert config.model.num_classes == 7 and config.data.dir == "/data" and config.data.augment.pad == 2
-    assert config.batch_size == 1024
+    assert config.batch_size == 1024 and config.checkpoint.init_exclude == ("conv1", "fc")
 
 
 def test_what_recipes_propose_to_try_next_can_be_loaded(monkeypatch):

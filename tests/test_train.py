@@ -312,7 +312,7 @@ def test_initialising_from_another_run(tmp_path, devices, capsys):
     run(
         tmp_path / "second",
         f"checkpoint.init_from={tmp_path / 'first'}",
-        "checkpoint.init_exclude='fc'",
+        "checkpoint.init_exclude=fc",
         "train.num_steps=1",
     )
     assert "initialised from" in capsys.readouterr().out
