@@ -5,7 +5,8 @@ He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1 and section 3.4: basic bloc
 Published: top-1 / top-5 error by 10 crops: A 25.03 / 7.76 %, B 24.52 / 7.46 %, C 24.19 / 7.40 %; plain 28.54 / 10.02 %
 (--config.model.residual=False).
 The paper lowers the rate by hand when the error plateaus. Here it falls at the fixed steps of fb.resnet.torch, the
-published replication: 90 epochs, a tenth of the rate every 30.
+published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
+--config.schedule.name=plateau --config.schedule.boundary_epochs=none.
 Differs from the paper: the mean is subtracted per channel instead of per pixel.
 
 Command: python -m dnn_research.main --config configs/resnet34.py

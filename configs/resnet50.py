@@ -5,7 +5,8 @@ dimensions change (option B), stride in the first 1x1.
 Published: top-1 / top-5 error 22.85 / 6.71 % by 10 crops, 20.74 / 5.25 % fully convolutional at five scales
 (tables 3, 4); 24.7 / 7.8 % by one crop (the authors' release).
 The paper lowers the rate by hand when the error plateaus. Here it falls at the fixed steps of fb.resnet.torch, the
-published replication: 90 epochs, a tenth of the rate every 30.
+published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
+--config.schedule.name=plateau --config.schedule.boundary_epochs=none.
 Differs from the paper: the mean is subtracted per channel instead of per pixel.
 
 Command: python -m dnn_research.main --config configs/resnet50.py

@@ -189,8 +189,9 @@ def create_schedule(
         warmup_epochs, warmup_steps: how long the rate rises; neither means no warmup. A schedule that ends with the run
             (cosine, polynomial) spans what is left after it.
         warmup_shape: `linear` from `warmup_learning_rate`, or `constant` at it (ResNet-110: 0.01 for about 400 steps).
-        more: what the named schedule takes.
+        more: what the named schedule takes; None is the same as not given.
     """
+    more = {key: value for key, value in more.items() if value is not None}
     plateau = None
     if name == "plateau":
         if factor is None:
@@ -330,8 +331,9 @@ def create_optimizer(
             weight_decay / 2 * |w|^2), unless the name ends in W, where it is beside the gradient.
         weight_decay_mask: `kernels` or `all`.
         clip_norm: gradients of a larger global norm are scaled down to it, before anything else.
-        more: what the named optimizer takes.
+        more: what the named optimizer takes; None is the same as not given.
     """
+    more = {key: value for key, value in more.items() if value is not None}
     mask = choose(WEIGHT_DECAY_MASKS, weight_decay_mask, "weight_decay_mask")
     decay = [optax.add_decayed_weights(weight_decay, mask)] if weight_decay else []
     chain = construct(choose(OPTIMIZERS, name, "optimizer"), f"optimizer '{name}'", more, decay=decay)

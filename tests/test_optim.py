@@ -137,6 +137,12 @@ def test_clipping_comes_first_and_small_gradients_pass():
     np.testing.assert_allclose(after((1.0,), clip_norm=2 * norm, **options)["bias"], [4.0], rtol=1e-6)
 
 
+def test_a_field_set_to_none_is_not_given():
+    found = after((0.1,), name="adam", momentum=None, nesterov=None, weight_decay=0.0, weight_decay_mask="all")
+    np.testing.assert_allclose(found["bias"], [3.1], rtol=1e-5)
+    assert rates((0,), name="constant", learning_rate=0.1, boundary_epochs=None) == pytest.approx([0.1])
+
+
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [

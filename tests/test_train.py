@@ -271,7 +271,6 @@ def test_the_plateau_lowers_the_rate_and_survives_a_resumption(tmp_path, devices
     )  # fmt: skip
     recipe = tiny.recipe(*plateau)
     with recipe.config.unlocked():
-        del recipe.config.schedule["boundary_steps"]
         recipe.config.schedule.update({"metric": "eval/top1_accuracy", "patience": 0, "min_change": 2.0})
     train.train(recipe, tmp_path / "straight")
     rates = [line["learning_rate"] for line in lines(tmp_path / "straight", "train")]
