@@ -43,6 +43,8 @@ def get_config() -> ConfigDict:
     config.model.shortcut = "A"
     config.model.width_factor = 1.0
     config.model.num_classes = placeholder(int)
+    config.model.scan_blocks = True
+    config.model.remat_blocks = False
 
     config.task = ConfigDict()
     config.task.name = "classification"

@@ -45,6 +45,8 @@ def get_config() -> ConfigDict:
     config.model.stride_in = "1x1"
     config.model.zero_init_last = False
     config.model.num_classes = placeholder(int)
+    config.model.scan_blocks = True
+    config.model.remat_blocks = False
 
     config.task = ConfigDict()
     config.task.name = "classification"

@@ -99,7 +99,7 @@ def shard(batch: Batch) -> dict[str, jax.Array]:
     }
 
 
-def on_each_device(step: Callable, *, donate_state: bool = False) -> Callable:
+def on_each_device(step: Callable, *, donate_state: bool = False) -> Any:
     """`step(state, batch) -> tree` over all devices; everything that it returns must be equal on all of them."""
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,) if donate_state else ())
 

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -121,7 +122,10 @@ class Recorder:
         temporary.replace(path)
         # Open for the length of the run: __exit__ closes them.
         self._metrics = open(self._workdir / "metrics.jsonl", "a")  # noqa: SIM115
-        self._metrics.truncate(records.get("metrics_bytes", 0))
+        written, wanted = self._metrics.tell(), records.get("metrics_bytes", 0)
+        if written < wanted:
+            self.say(f"metrics.jsonl has lost its end: {wanted:,} bytes were written before step {step:,}")
+        self._metrics.truncate(min(written, wanted))
         self._timing = open(self._workdir / "timing.jsonl", "a")  # noqa: SIM115
         self._tensorboard = tensorboardX.SummaryWriter(
             str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None
@@ -149,6 +153,7 @@ class Recorder:
         if not self._primary:
             return {}
         self._metrics.flush()
+        os.fsync(self._metrics.fileno())
         return {"metrics_bytes": self._metrics.tell()}
 
     def metrics(self, line: Mapping[str, Any]) -> None:

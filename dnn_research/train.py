@@ -269,9 +269,11 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     jax.block_until_ready(state)
                     jax.profiler.stop_trace()
                 reports.append((step, report))
-                due = recording_due(step), evaluation_due(step), saving_due(step), signals.received
+                # Asked once: a signal that comes later in this step is for the next one.
+                interrupted = signals.received
+                pausing = recording_due(step) or evaluation_due(step) or saving_due(step) or interrupted
                 values = {}
-                while len(reports) > (0 if any(due) else LAG):
+                while len(reports) > (0 if pausing else LAG):
                     values = look(reports.popleft())
                 if step == start + 1:
                     # The first step compiles; it would spoil the rates.
@@ -292,12 +294,12 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     if setup.plateau:
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
-                if saving_due(step) or signals.received:
+                if saving_due(step) or interrupted:
                     measured = results if evaluation_due(step) else {}
                     writer.save(step, state, measured, recorder.position())
-                if signals.received and step < setup.total_steps:
+                if interrupted and step < setup.total_steps:
                     writer.wait()
-                    raise Interrupted(signals.received, f"saved at step {step:,} in {directory / str(step)}")
+                    raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
                 timer.exclude(time.perf_counter() - pause)
 
         recorder.summary(_settings(config), results, setup.total_steps)

@@ -32,6 +32,14 @@ def test_records_go_on_where_the_checkpoint_was(tmp_path):
     assert run["resumed"] == [{"step": 1, "command": ["again"]}]
 
 
+def test_a_metrics_file_that_lost_its_end_is_said_and_not_padded(tmp_path, capsys):
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=3, total_steps=4, batch_size=8, records={"metrics_bytes": 1000})
+        recorder.metrics(line(4))
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == line(4)
+    assert "lost its end" in capsys.readouterr().out
+
+
 def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path):
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
         recorder.start(RUN, step=0, total_steps=1, batch_size=8, records={})
