@@ -79,7 +79,10 @@ def get_config() -> ConfigDict:
     config.schedule.name = "steps"
     config.schedule.learning_rate = 0.1 * config.get_ref("batch_size") / 128
     config.schedule.factor = 0.1
+    config.schedule.boundary_epochs = placeholder(tuple)
     config.schedule.boundary_steps = (32000, 48000)
+    config.schedule.metric = placeholder(str)
+    config.schedule.patience = placeholder(int)
     config.schedule.warmup_epochs = placeholder(float)
     config.schedule.warmup_steps = 400
     config.schedule.warmup_shape = "constant"

@@ -6,7 +6,8 @@ Published: top-1 / top-5 error 21.43 / 5.71 % by 10 crops, 19.38 / 4.49 % fully 
 (tables 3, 4); 23.0 / 6.7 % by one crop (the authors' release).
 The paper lowers the rate by hand when the error plateaus. Here it falls at the fixed steps of fb.resnet.torch, the
 published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
---config.schedule.name=plateau --config.schedule.boundary_epochs=none.
+--config.schedule.name=plateau --config.schedule.boundary_epochs=none --config.schedule.metric=eval/top1_accuracy
+--config.schedule.patience=5.
 Differs from the paper: the mean is subtracted per channel instead of per pixel.
 
 Command: python -m dnn_research.main --config configs/resnet152.py
@@ -44,6 +45,7 @@ def get_config() -> ConfigDict:
     config.model.shortcut = "B"
     config.model.stride_in = "1x1"
     config.model.zero_init_last = False
+    config.model.width_factor = 1.0
     config.model.num_classes = placeholder(int)
     config.model.scan_blocks = True
     config.model.remat_blocks = False
@@ -64,6 +66,9 @@ def get_config() -> ConfigDict:
     config.schedule.learning_rate = 0.1 * config.get_ref("batch_size") / 256
     config.schedule.factor = 0.1
     config.schedule.boundary_epochs = (30, 60)
+    config.schedule.boundary_steps = placeholder(tuple)
+    config.schedule.metric = placeholder(str)
+    config.schedule.patience = placeholder(int)
     config.schedule.warmup_epochs = placeholder(float)
     config.schedule.warmup_steps = placeholder(int)
 

@@ -6,7 +6,9 @@ counts as unfinished. Orbax itself does not notice flipped bits; the manifest do
 """
 
 import dataclasses
+import itertools
 import json
+import math
 import os
 import shutil
 import threading
@@ -64,7 +66,7 @@ class Policy:
 
     def best(self, manifests: Sequence[Manifest]) -> int | None:
         """The step of the best checkpoint; of equals, the earliest. None if none was evaluated."""
-        measured = [m for m in manifests if self.best_metric in m.results]
+        measured = [m for m in manifests if math.isfinite(m.results.get(self.best_metric, math.nan))]
         sign = -1.0 if self.best_metric.endswith("loss") else 1.0
         return max(measured, key=lambda m: (sign * m.results[self.best_metric], -m.step)).step if measured else None
 
@@ -75,18 +77,27 @@ class Policy:
 
 
 class Writer:
-    """Saves states in the background, one at a time; the oldest go when a newer one is proved to be there.
+    """Saves states in the background, one at a time; old ones go once a newer one has its manifest.
 
     Every process of a run calls it; the first one writes.
     """
 
     def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
-        if policy.keep < 1:
-            raise UserError(f"checkpoint.keep must be at least 1, not {policy.keep}")
         self._directory, self._policy, self._say = directory, policy, say
         self._checkpointer = ocp.StandardCheckpointer()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except UserError:
+            # An error of the block itself comes first.
+            if kind is None:
+                raise
 
     def save(self, step: int, state: Tree, results: Mapping[str, float], records: Mapping[str, Any]) -> None:
         """Copies the state to the host and starts to write it; returns before it is written.
@@ -128,11 +139,7 @@ class Writer:
         A directory that cannot be written and a full disk are found here, not in orbax, whose threads drown the reason.
         """
         if (folder / MANIFEST).exists():
-            aside = next(
-                p for i in range(1000) if not (p := folder.with_name(f"{folder.name}.damaged{i or ''}")).exists()
-            )
-            folder.rename(aside)
-            self._say(f"checkpoint {folder.name} was there, damaged; it is now {aside}")
+            self._say(f"checkpoint {folder} was there already; it is now {_set_aside(folder)}")
         elif folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
@@ -154,8 +161,9 @@ class Writer:
             self._error = error
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return UserError(f"cannot write checkpoint {folder}: {reason}; free space or give another --workdir")
+        return UserError(
+            f"cannot write checkpoint {folder}: {_first_line(error)}; free space or give another --workdir"
+        )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -225,7 +233,7 @@ def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest
         with ocp.StandardCheckpointer() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore((folder / "state").absolute()))
     except Exception as error:
-        raise DamagedError(f"it cannot be read ({str(error).strip().splitlines()[0][:200]})") from error
+        raise DamagedError(f"it cannot be read ({_first_line(error)[:200]})") from error
     found = _describe_leaves(tree)
     _compare(found, manifest.leaves, "array")
     if structure is None:
@@ -260,11 +268,17 @@ def restore_latest(directory: Path, structure: Tree, say: Say) -> tuple[Tree, Ma
     for step in reversed(steps(directory)):
         folder = directory / str(step)
         try:
-            return restore(folder, structure)
+            restored = restore(folder, structure)
         except DamagedError as error:
             if (folder / MANIFEST).exists():
                 damaged.append(folder)
             say(f"checkpoint {folder} is passed over: {error}")
+            continue
+        if jax.process_index() == 0:
+            # Out of the way of what is saved from here on, and of whoever asks for the latest.
+            for newer in damaged:
+                say(f"the damaged checkpoint {newer} is now {_set_aside(newer)}")
+        return restored
     if damaged:
         raise UserError(
             f"no checkpoint in {directory} is sound ({len(damaged)} damaged); restore one from a copy, "
@@ -282,7 +296,7 @@ def find(workdir: Path, which: str = "latest") -> Path:
     if which == "latest":
         return directory / str(there[-1])
     if which == "best":
-        policy = Policy(1, _run(workdir)["config"]["checkpoint"]["best_metric"])
+        policy = Policy(1, read_run(workdir)["config"]["checkpoint"]["best_metric"])
         best = policy.best([manifest for _, manifest in finished(directory)])
         if best is None:
             raise UserError(f"no checkpoint in {directory} was evaluated by {policy.best_metric}")
@@ -315,7 +329,7 @@ def load_network(
         ema: the moving average of the parameters instead of the last ones.
     """
     workdir = Path(workdir)
-    run = _run(workdir)
+    run = read_run(workdir)
     fields = run["config"]["model"]
     if fields["num_classes"] is None:
         fields = {**fields, "num_classes": run["num_classes"]}
@@ -367,11 +381,23 @@ def initialize_from(
     return merged.pop("params"), merged
 
 
-def _run(workdir: Path) -> dict[str, Any]:
+def read_run(workdir: Path) -> dict[str, Any]:
+    """What a run wrote into its run.json."""
     try:
         return json.loads((workdir / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{workdir} is not a run's work directory: run.json cannot be read ({error})") from error
+
+
+def _set_aside(folder: Path) -> Path:
+    """Renames a checkpoint to `<step>.damaged`, or `.damaged1` and so on."""
+    numbers = itertools.chain([""], itertools.count(1))
+    aside = next(path for n in numbers if not (path := folder.with_name(f"{folder.name}.damaged{n}")).exists())
+    return folder.rename(aside)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _list(names: Any) -> str:

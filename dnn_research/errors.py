@@ -6,6 +6,7 @@ Every module may import this one.
 import difflib
 import inspect
 import signal
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -45,15 +46,18 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     named = {key: p for key, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD and key not in more}
     for key in section:
-        if key not in named and not open_ended:
+        if key in more or (key not in named and not open_ended):
             raise UserError(f"{name} does not know '{key}'{suggest(key, named)}; known: {', '.join(named)}")
     for key, parameter in named.items():
-        required = (
-            parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
-        )
-        if key not in section and required:
+        if key not in section and parameter.default is inspect.Parameter.empty:
             raise UserError(f"{name} lacks '{key}'")
+        if section.get(key, parameter.default) is None and not _takes_none(parameter.annotation):
+            raise UserError(f"{name}.{key} cannot be none")
     return constructor(**section, **more)
+
+
+def _takes_none(annotation: Any) -> bool:
+    return annotation in (Any, inspect.Parameter.empty) or type(None) in typing.get_args(annotation)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

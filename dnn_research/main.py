@@ -72,7 +72,8 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for argument in remaining:
         name = argument.lstrip("-")
         if argument.startswith("-") and name.startswith("config."):
-            overrides.append(name if "=" in name else f"{name}={next(remaining, '')}".removesuffix("="))
+            value = None if "=" in name else next(remaining, None)
+            overrides.append(name if value is None else f"{name}={value}")
         else:
             rest.append(argument)
     return overrides, rest

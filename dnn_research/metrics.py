@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 Sums = dict[str, Any]
 
+# What `finish` gives beside the number of examples.
 NAMES = ("loss", "top1_accuracy", "top5_accuracy")
 
 
@@ -68,6 +69,11 @@ def finish(sums: Mapping[str, Any]) -> dict[str, float]:
         "top1_accuracy": int(sums["top1"]) / examples,
         "top5_accuracy": int(sums["top5"]) / examples,
     }
+
+
+def brief(result: Mapping[str, float]) -> str:
+    """A few words for a progress bar."""
+    return f"loss {result['loss']:.3f}, top-1 {100 * result['top1_accuracy']:.1f} %"
 
 
 def sentence(result: Mapping[str, float]) -> str:

@@ -122,8 +122,8 @@ class Plateau:
     metric: str
     factor: float
     patience: int
-    min_change: float
-    min_scale: float
+    min_change: float = 0.0
+    min_scale: float = 1e-4
 
     @staticmethod
     def start() -> dict[str, np.ndarray]:
@@ -136,10 +136,8 @@ class Plateau:
 
     def after(self, state: Mapping[str, Any], results: Mapping[str, float]) -> dict[str, np.ndarray]:
         """The state after an evaluation whose results are named `split/name`."""
-        if self.metric not in results:
-            raise UserError(f"schedule.metric '{self.metric}' is not measured; there are: {', '.join(results)}")
         value = results[self.metric]
-        sign = 1.0 if self.metric.endswith("accuracy") else -1.0
+        sign = -1.0 if self.metric.endswith("loss") else 1.0
         best, waited, scale = float(state["best"]), int(state["waited"]), float(state["scale"])
         if np.isnan(best) or sign * (value - best) > self.min_change:
             best, waited = value, 0
@@ -173,18 +171,13 @@ def create_schedule(
     warmup_steps: int | None = None,
     warmup_shape: str = "linear",
     warmup_learning_rate: float = 0.0,
-    metric: str = "eval/loss",
-    factor: float | None = None,
-    patience: int = 5,
-    min_change: float = 0.0,
-    min_scale: float = 1e-4,
     **more: Any,
 ) -> tuple[Schedule, Plateau | None]:
     """The schedule `name` with its warmup, and the plateau rule if that is its name.
 
     Args:
         length: steps of an epoch and of the run.
-        name: one of `SCHEDULES`; `plateau` is constant, scaled by `Plateau` with metric, factor, patience, ...
+        name: one of `SCHEDULES`; `plateau` is constant, scaled by `Plateau`, whose fields it takes.
         learning_rate: the rate after warmup.
         warmup_epochs, warmup_steps: how long the rate rises; neither means no warmup. A schedule that ends with the run
             (cosine, polynomial) spans what is left after it.
@@ -194,11 +187,7 @@ def create_schedule(
     more = {key: value for key, value in more.items() if value is not None}
     plateau = None
     if name == "plateau":
-        if factor is None:
-            raise UserError("schedule 'plateau' needs 'factor'")
-        plateau = Plateau(metric, factor, patience, min_change, min_scale)
-    elif factor is not None:
-        more = {**more, "factor": factor}
+        plateau, more = construct(Plateau, "schedule 'plateau'", more), {}
     create = choose(SCHEDULES, name, "schedule")
     if not learning_rate > 0:
         raise UserError(f"schedule.learning_rate must be positive, not {learning_rate}")

@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dnn_research.errors import UserError, suggest
+
+# How and where a run is executed, not what it is: it may go on with other values of these.
+EXECUTION = (
+    "data.dir",
+    "data.num_workers",
+    "model.scan_blocks",
+    "model.remat_blocks",
+    "checkpoint.keep",
+    "record.images",
+    "record.histograms",
+    "record.profile_steps",
+)
 
 SECTIONS = ("task", "model", "data", "optimizer", "schedule", "train", "eval", "checkpoint", "record")
 
@@ -129,15 +142,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Lines `key: before -> after` for every key in which two plain configs differ."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """key -> `before -> after` for every key in which two plain configs differ."""
     old, new = flatten(before), flatten(after)
     absent = "(absent)"
-    return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+    return {
+        key: f"{old.get(key, absent)} -> {new.get(key, absent)}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, absent) != new.get(key, absent)
-    ]
+    }
 
 
 def _split(spec: str) -> tuple[Path, list[str]]:
@@ -229,7 +242,10 @@ def _parse(text: str, kind: type) -> Any:
     if kind is int:
         return int(text.replace("_", ""))
     if kind is float:
-        return float(text)
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(text)
+        return value
     if kind is tuple:
         if re.fullmatch(r"[A-Za-z_]\w*(,[A-Za-z_]\w*)*", text):
             return tuple(text.split(","))

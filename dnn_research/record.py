@@ -6,6 +6,7 @@ depends on a clock goes to timing.jsonl. Only the first process of a run writes.
 
 import dataclasses
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from dnn_research.errors import UserError
 
+# What decides a result, down to the decoder of the images.
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -35,6 +37,8 @@ PACKAGES = (
     "tensorflow-datasets",
     "numpy",
     "ml-collections",
+    "opencv-python-headless",
+    "array_record",
 )
 
 
@@ -91,17 +95,26 @@ class Recorder:
         self.options, self._workdir, self._primary = options, workdir, primary
         self._bar: tqdm | None = None
         self._batch_size = 0
+        self._lock: Any = None
         self._metrics: Any = None
         self._timing: Any = None
         self._tensorboard: tensorboardX.SummaryWriter | None = None
 
     def __enter__(self) -> "Recorder":
+        if self._primary:
+            # Held until the process ends, however it ends.
+            self._lock = open(self._workdir / "lock", "w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+                raise UserError(f"another process is training in {self._workdir}; wait for it or stop it") from None
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        for file in (self._metrics, self._timing, self._tensorboard):
+        for file in (self._metrics, self._timing, self._tensorboard, self._lock):
             if file is not None:
                 file.close()
 
@@ -126,9 +139,10 @@ class Recorder:
         if written < wanted:
             self.say(f"metrics.jsonl has lost its end: {wanted:,} bytes were written before step {step:,}")
         self._metrics.truncate(min(written, wanted))
+        self._metrics.seek(0, os.SEEK_END)
         self._timing = open(self._workdir / "timing.jsonl", "a")  # noqa: SIM115
         self._tensorboard = tensorboardX.SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None
+            str(self._workdir / "tensorboard"), purge_step=step + 1 if step else 0
         )
         if step == 0:
             self._tensorboard.add_text("config", f"```json\n{json.dumps(run['config'], indent=1)}\n```", 0)
@@ -177,10 +191,10 @@ class Recorder:
         if self._primary:
             self._scalars("norms", norms, step)
 
-    def progress(self, step: int, loss: float, accuracy: float) -> None:
-        """Moves the bar, if there is one."""
+    def progress(self, step: int, brief: str) -> None:
+        """Moves the bar, if there is one, and shows a few words beside it."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, top-1 {100 * accuracy:.1f} %", refresh=False)
+            self._bar.set_postfix_str(brief, refresh=False)
             self._bar.update(step * self._batch_size - self._bar.n)
 
     def images(self, name: str, images: np.ndarray, step: int) -> None:
@@ -199,7 +213,7 @@ class Recorder:
                 continue
             values = np.asarray(leaf, np.float32)
             self._histogram("/".join(["weights", *names[:-1]]), values, step)
-            if values.ndim == 4 and values.shape[2] in (1, 3) and values.shape[0] > 1:
+            if first is None and values.ndim == 4 and values.shape[2] in (1, 3) and values.shape[0] > 1:
                 first = values
         if first is not None:
             low, high = first.min(axis=(0, 1, 2)), first.max(axis=(0, 1, 2))
@@ -208,16 +222,14 @@ class Recorder:
                 "first_layer_filters", grid(_enlarge(filters.transpose(3, 0, 1, 2))), step, dataformats="HWC"
             )
 
-    def summary(self, settings: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
-        """TensorBoard's HParams: the settings of the run beside its final results."""
+    def summary(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
+        """TensorBoard's HParams: the settings of the run beside its final results, whose curves are there already."""
         if self._tensorboard is None:
             return
         simple = {key: value for key, value in settings.items() if isinstance(value, (bool, int, float, str))}
         for part in tensorboard_summary.hparams(simple, dict(results)):
             assert self._tensorboard.file_writer is not None
             self._tensorboard.file_writer.add_summary(part)
-        for name, value in results.items():
-            self._tensorboard.add_scalar(name, value, step)
         self._tensorboard.flush()
 
     def _scalars(self, group: str, values: Mapping[str, Any], step: int) -> None:
@@ -270,6 +282,33 @@ class Timer:
         }
         self._started, self._waited, self._excluded = now, 0.0, 0.0
         return rates
+
+
+class Profiler:
+    """Keeps a trace of the steps from the first to the last of `window`; ends it also where the run ends before."""
+
+    def __init__(self, window: tuple[int, ...], directory: Path) -> None:
+        self._window, self._directory, self._running = window, directory, False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+
+    def before(self, step: int) -> None:
+        """Starts with the first step of the window."""
+        if self._window and step == self._window[0]:
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+
+    def after(self, step: int, state: Any) -> None:
+        """Stops when the last step is done, not merely dispatched."""
+        if self._running and step == self._window[1]:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            self._running = False
 
 
 def grid(images: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ import optax
 from jax import lax
 
 from dnn_research import checkpoint, data, metrics, optim, parallel, record, tasks
-from dnn_research.errors import Diverged, Interrupted, UserError, construct
-from dnn_research.recipe import Recipe, differences, flatten, plain
+from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
+from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
 from dnn_research.tasks.task import Task
 
 # A step's report is looked at this many steps later, so that the devices never wait for the host.
@@ -41,7 +41,8 @@ class Training:
             variances leaves out the variance between the devices' means, so it is a little smaller.
         dtype: what the network computes in, float32 or bfloat16; parameters, statistics and loss are float32.
         ema_decay: decay of a moving average of parameters and statistics, kept beside them; 0 keeps none.
-        accumulate_steps: a device's share of the batch is worked off in so many parts; batch normalization sees a part.
+        accumulate_steps: a device's share of the batch is worked off in so many parts; batch normalization sees a part
+            at a time, and its running statistics move once for each.
         clip_norm: gradients of a larger global norm are scaled down to it; None for no limit.
     """
 
@@ -92,6 +93,10 @@ class Checkpointing:
     best_metric: str = "eval/top1_accuracy"
     init_from: str | None = None
     init_exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise UserError(f"checkpoint.keep must be at least 1, not {self.keep}")
 
 
 @flax.struct.dataclass
@@ -144,6 +149,9 @@ class Setup:
     seed: int
     steps_per_epoch: Fraction
     total_steps: int
+    recording_due: Every
+    evaluation_due: Every
+    saving_due: Every
 
 
 def set_up(recipe: Recipe) -> Setup:
@@ -153,7 +161,12 @@ def set_up(recipe: Recipe) -> Setup:
     evaluation = construct(Evaluation, "config.eval", config["eval"])
     checkpointing = construct(Checkpointing, "config.checkpoint", config["checkpoint"])
     recording = construct(record.Options, "config.record", config["record"])
+    for key in ("batch_size", "seed"):
+        if config[key] is None or not 0 <= config[key] < 2**32:
+            raise UserError(f"{key} must be a whole number from 0 to 2**32 - 1, not {config[key]}")
     parallel.check_divides(config["batch_size"], "batch_size")
+    if evaluation.batch_size % jax.process_count():
+        raise UserError(f"eval.batch_size={evaluation.batch_size} does not divide over {jax.process_count()} processes")
     share = config["batch_size"] // jax.device_count()
     if share % training.accumulate_steps:
         raise UserError(f"train.accumulate_steps={training.accumulate_steps} does not divide a device's {share} images")
@@ -171,9 +184,24 @@ def set_up(recipe: Recipe) -> Setup:
     schedule, plateau = construct(optim.create_schedule, "config.schedule", config["schedule"], length=length)
     optimizer = construct(optim.create_optimizer, "config.optimizer", config["optimizer"], clip_norm=training.clip_norm)
     task = tasks.create(config["task"], model=config["model"], train=config["train"], dataset=dataset)
+    splits = ("eval", "eval_ema") if training.ema_decay else ("eval",)
+    watched = {"checkpoint.best_metric": checkpointing.best_metric}
+    if plateau:
+        watched["schedule.metric"] = plateau.metric
+    for field, metric in watched.items():
+        choose({f"{split}/{name}": name for split in splits for name in task.names}, metric, field)
+    if recording.profile_steps and recording.profile_steps[0] > total_steps:
+        raise UserError(f"record.profile_steps {recording.profile_steps} begins after the run's {total_steps} steps")
+
+    def every(name: str, section: Evaluation | Checkpointing) -> Every:
+        return Every(optim.duration(name, section.every_epochs, section.every_steps, steps_per_epoch), total_steps)
+
     return Setup(
         dataset, protocol, task, optimizer, schedule, plateau, training, evaluation, checkpointing, recording,
         config["batch_size"], config["seed"], steps_per_epoch, total_steps,
+        recording_due=Every(Fraction(recording.every_steps), total_steps),
+        evaluation_due=every("eval.every", evaluation),
+        saving_due=every("checkpoint.every", checkpointing),
     )  # fmt: skip
 
 
@@ -226,13 +254,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         state = parallel.replicate(state)
         train_step = parallel.on_each_device(make_train_step(setup), donate_state=True)
         eval_step = parallel.on_each_device(make_eval_step(setup.task))
-        evaluation_due = Every(_period("eval.every", setup.evaluation, setup), setup.total_steps)
-        saving_due = Every(_period("checkpoint.every", setup.checkpointing, setup), setup.total_steps)
-        recording_due = Every(Fraction(setup.recording.every_steps), setup.total_steps)
-        writer = checkpoint.Writer(directory, policy, say)
+        recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
         reports: collections.deque[tuple[int, Any]] = collections.deque()
-        first_profiled, last_profiled = setup.recording.profile_steps or (0, 0)
         last_recorded, results = start, dict(manifest.results) if manifest else {}
 
         def look(report: tuple[int, Any]) -> dict[str, float]:
@@ -240,12 +264,13 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             step, values = report[0], {name: np.asarray(value).item() for name, value in report[1].items()}
             if not values.pop("finite"):
                 writer.wait()
-                raise Diverged(_divergence(step, values, directory))
-            recorder.progress(step, values["loss"] / values["examples"], values["top1"] / values["examples"])
+                raise Diverged(_divergence("loss, gradient or parameters", step, values, directory))
+            recorder.progress(step, setup.task.brief(setup.task.finish(values)))
             return values
 
         with (
-            writer_closed(writer),
+            checkpoint.Writer(directory, policy, say) as writer,
+            record.Profiler(setup.recording.profile_steps, workdir / "tensorboard") as profiler,
             setup.dataset.train_batches(
                 batch_size=setup.batch_size,
                 seed=setup.seed,
@@ -255,8 +280,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             ) as batches,
         ):
             for step in range(start + 1, setup.total_steps + 1):
-                if step == first_profiled:
-                    jax.profiler.start_trace(str(workdir / "tensorboard"))
+                profiler.before(step)
                 waiting = time.perf_counter()
                 batch = next(batches)
                 timer.wait(time.perf_counter() - waiting)
@@ -265,9 +289,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
 
                 state, report = train_step(state, parallel.shard(batch))
 
-                if step == last_profiled and start < first_profiled:
-                    jax.block_until_ready(state)
-                    jax.profiler.stop_trace()
+                profiler.after(step, state)
                 reports.append((step, report))
                 # Asked once: a signal that comes later in this step is for the next one.
                 interrupted = signals.received
@@ -291,6 +313,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                 pause = time.perf_counter()
                 if evaluation_due(step):
                     results = _evaluate_and_record(setup, state, eval_step, recorder, step, values)
+                    if not all(math.isfinite(value) for value in results.values()):
+                        writer.wait()
+                        raise Diverged(_divergence("the evaluation's loss", step, values, directory))
                     if setup.plateau:
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
@@ -302,7 +327,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
                 timer.exclude(time.perf_counter() - pause)
 
-        recorder.summary(_settings(config), results, setup.total_steps)
+        recorder.summary(_settings(config), results)
         _say_end(say, recipe, workdir, results, setup.total_steps)
         say(setup.task.sentence(_split(results, "eval")))
         return results
@@ -312,14 +337,12 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
     """Evaluates a checkpoint of a run (`latest`, `best` or a step) under the recipe's protocol; writes nothing."""
     setup = set_up(recipe)
     folder = checkpoint.find(workdir, which)
+    _refuse_foreign_network(workdir, plain(recipe.config))
     step = parallel.on_each_device(make_eval_step(setup.task))
-    wanted = setup.task.shapes()
     results = {}
     for split in ("eval", "eval_ema") if setup.training.ema_decay else ("eval",):
         variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
         network = variables.pop("params"), variables
-        if jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, wanted):
-            raise UserError(f"checkpoint {folder} is of another network than the config's model section")
         result = evaluate(setup, step, parallel.replicate(network))
         results |= {f"{split}/{name}": value for name, value in result.items()}
         say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
@@ -382,14 +405,14 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        gradient_norm = optax.tree.norm(grads)
+        gradient_norm, parameter_norm = optax.tree.norm(grads), optax.tree.norm(params)
         report = {
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
-            "parameter_norm": optax.tree.norm(params),
+            "parameter_norm": parameter_norm,
             "update_norm": optax.tree.norm(updates),
-            "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm),
+            "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
         state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
         return state, report
@@ -418,6 +441,7 @@ def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str
         network: (params, model_state) on the devices.
     """
     sums: dict[str, float] = dict.fromkeys(setup.task.zero_sums(), 0)
+    pending: collections.deque[Any] = collections.deque()
     with setup.dataset.eval_batches(
         protocol=setup.protocol,
         batch_size=setup.evaluation.batch_size,
@@ -425,7 +449,11 @@ def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str
         process_count=jax.process_count(),
     ) as batches:
         for batch in batches:
-            sums = metrics.add_on_host(sums, jax.device_get(eval_step(network, parallel.shard(batch))))
+            pending.append(eval_step(network, parallel.shard(batch)))
+            while len(pending) > LAG:
+                sums = metrics.add_on_host(sums, jax.device_get(pending.popleft()))
+    for rest in pending:
+        sums = metrics.add_on_host(sums, jax.device_get(rest))
     result = setup.task.finish(sums)
     if result["examples"] != setup.dataset.num_eval:
         raise RuntimeError(f"{result['examples']} of {setup.dataset.num_eval} examples were evaluated")
@@ -446,10 +474,11 @@ def _evaluate_and_record(
         recorder.metrics(line)
         recorder.say(
             f"step {step:,} of {setup.total_steps:,}, epoch {epoch:g}: training loss "
-            f"{trained['loss'] / trained['examples']:.4f}; {split}: {setup.task.sentence(result)}"
+            f"{setup.task.finish(trained)['loss']:.4f}; {split}: {setup.task.sentence(result)}"
         )
         results |= {f"{split}/{name}": value for name, value in result.items()}
-    recorder.weights(jax.device_get(state.params), step)
+    if setup.recording.histograms:
+        recorder.weights(jax.device_get(state.params), step)
     return results
 
 
@@ -475,7 +504,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
 
@@ -483,21 +512,20 @@ class Interruption:
 # -------------------------------------------------------------------------------------------------------------- details
 
 
-class writer_closed:
-    """Closes the writer; an error of its own does not hide the one that ended the block."""
-
-    def __init__(self, writer: checkpoint.Writer) -> None:
-        self._writer = writer
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self._writer.close()
-        except UserError:
-            if kind is None:
-                raise
+def _refuse_foreign_network(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Refuses to evaluate a run's checkpoint as another network, or on images that are normalised in another way."""
+    held = checkpoint.read_run(workdir)["config"]
+    decisive = ("model.", "data.mean", "data.std", "data.channels")
+    changes = [
+        f"{key}: {change}"
+        for key, change in differences(held, config).items()
+        if key.startswith(decisive) and key not in EXECUTION
+    ]
+    if changes:
+        raise UserError(
+            f"{workdir} holds a run of another network; evaluate it with the config that it was trained with. "
+            f"Differences (there -> here): {'; '.join(changes)}"
+        )
 
 
 def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
@@ -517,16 +545,12 @@ def _refuse_foreign(workdir: Path, config: Mapping[str, Any]) -> None:
         held = json.loads(path.read_text())["config"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); give another --workdir") from error
-    changes = differences(held, config)
+    changes = {key: change for key, change in differences(held, config).items() if key not in EXECUTION}
     if changes:
         raise UserError(
             f"{workdir} holds the run of another config; give another --workdir, or the same config. "
-            f"Differences (there -> here): {'; '.join(changes)}"
+            f"Differences (there -> here): {'; '.join(f'{key}: {change}' for key, change in changes.items())}"
         )
-
-
-def _period(name: str, section: Evaluation | Checkpointing, setup: Setup) -> Fraction:
-    return optim.duration(name, section.every_epochs, section.every_steps, setup.steps_per_epoch)
 
 
 def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
@@ -538,11 +562,17 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flatten(config).items() if value is not None}
 
 
-def _divergence(step: int, values: Mapping[str, float], directory: Path) -> str:
+def _cell(name: str, value: float) -> str:
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _divergence(what: str, step: int, values: Mapping[str, float], directory: Path) -> str:
     sound = [there for there, _ in checkpoint.finished(directory)]
     last = f"the last good checkpoint is {directory / str(sound[-1])}" if sound else "no checkpoint was saved before"
     return (
-        f"loss or gradient is not finite at step {step:,} (learning rate {values['learning_rate']:g}, gradient norm "
+        f"{what} is not finite at step {step:,} (learning rate {values['learning_rate']:g}, gradient norm "
         f"{values['gradient_norm']:g}); {last}; try a lower schedule.learning_rate, a warmup, or train.clip_norm"
     )
 
@@ -569,14 +599,13 @@ def _say_end(say: checkpoint.Say, recipe: Recipe, workdir: Path, results: Mappin
     tensorboard = Path(sys.executable).with_name("tensorboard")
     inside = tensorboard.exists() and tensorboard.is_relative_to(Path.cwd())
     program = tensorboard.relative_to(Path.cwd()) if inside else "tensorboard"
-    say(f"{'results at step ' + format(step, ','):<28}{'loss':>10}{'top-1':>10}{'top-5':>10}{'images':>10}")
-    for split in dict.fromkeys(name.partition("/")[0] for name in results):
-        r = _split(results, split)
-        say(
-            f"{split:<28}{r['loss']:>10.4f}{100 * r['top1_accuracy']:>8.2f} %{100 * r['top5_accuracy']:>8.2f} %"
-            f"{r['examples']:>10,}"
-        )
+    splits = list(dict.fromkeys(name.partition("/")[0] for name in results))
+    names = list(_split(results, splits[0])) if splits else []
+    say(f"{'results at step ' + format(step, ','):<28}" + "".join(f"{name:>15}" for name in names))
+    for split in splits:
+        say(f"{split:<28}" + "".join(f"{_cell(name, value):>15}" for name, value in _split(results, split).items()))
     say(f"written:  {workdir}: metrics.jsonl, timing.jsonl, run.json, checkpoints, tensorboard")
-    say(f"look:     {program} --logdir {workdir.parent}    (then open http://localhost:6006)")
+    shown = workdir.parent if workdir.parent.name == "runs" else workdir
+    say(f"look:     {program} --logdir {shown}    (then open http://localhost:6006)")
     for what, arguments in recipe.try_next.items():
         say(f"try next: {command} {arguments}    ({what})")

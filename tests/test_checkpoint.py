@@ -119,8 +119,10 @@ def test_a_damaged_newest_falls_back_to_the_one_before(writer, directory, said, 
     restored, manifest = checkpoint.restore_latest(directory, structure(), said.append)
     assert manifest.step == 1
     assert_equal(restored, state(1))
-    assert len(said) == 1
     assert "2 is passed over" in said[0]
+    save(writer, 3)
+    assert [step for step, _ in checkpoint.finished(directory)] == [1, 3]
+    assert checkpoint.find(directory.parent).name == "3"
 
 
 def test_all_damaged_is_an_error_not_a_fresh_start(writer, directory, said):
@@ -128,6 +130,24 @@ def test_all_damaged_is_an_error_not_a_fresh_start(writer, directory, said):
     flip_a_bit(directory / "1")
     with pytest.raises(UserError, match="is sound"):
         checkpoint.restore_latest(directory, structure(), said.append)
+
+
+def test_damaged_newer_checkpoints_do_not_push_out_sound_ones(directory, said):
+    with checkpoint.Writer(directory, checkpoint.Policy(1, "eval/loss"), said.append) as writer:
+        save(writer, 8)
+    with checkpoint.Writer(directory, checkpoint.Policy(2, "eval/loss"), said.append) as writer:
+        save(writer, 10)
+    flip_a_bit(directory / "10")
+    assert checkpoint.restore_latest(directory, structure(), said.append)[1].step == 8
+    with checkpoint.Writer(directory, checkpoint.Policy(1, "eval/loss"), said.append) as writer:
+        save(writer, 9)
+    assert checkpoint.steps(directory) == [9]
+    assert checkpoint.restore_latest(directory, structure(), said.append)[1].step == 9
+
+
+def test_a_result_that_is_not_a_number_is_never_the_best(writer, directory):
+    save(writer, 1, 2, 3, results={1: {"eval/loss": float("nan")}, 2: {"eval/loss": 0.5}, 3: {"eval/loss": 0.7}})
+    assert checkpoint.Policy(1, "eval/loss").best([m for _, m in checkpoint.finished(directory)]) == 2
 
 
 def test_saving_over_a_damaged_step_sets_it_aside(writer, directory, said):

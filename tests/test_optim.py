@@ -54,7 +54,7 @@ def test_plateau_waits_then_lowers_and_stops_at_its_floor():
         state = plateau.after(state, {"eval/top1_accuracy": accuracy})
         scales.append(round(float(state["scale"]), 4))
     assert scales == [1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
-    lower = optim.Plateau("eval/loss", 0.5, 0, 0.0, 0.1)
+    lower = optim.Plateau("eval/loss", 0.5, 0, min_scale=0.1)
     state = lower.after(lower.after(lower.start(), {"eval/loss": 1.0}), {"eval/loss": 2.0})
     assert float(state["scale"]) == 0.5
 
@@ -66,7 +66,7 @@ def test_plateau_waits_then_lowers_and_stops_at_its_floor():
         (dict(name="steps", learning_rate=1.0, factor=0.1), "exactly one of boundary_epochs and boundary_steps"),
         (dict(name="cosine", learning_rate=1.0, power=2), "schedule 'cosine' does not know 'power'"),
         (dict(name="polynomial", learning_rate=1.0), "schedule 'polynomial' lacks 'power'"),
-        (dict(name="plateau", learning_rate=1.0), "needs 'factor'"),
+        (dict(name="plateau", learning_rate=1.0), "lacks 'metric'"),
         (dict(name="constant", learning_rate=0.0), "must be positive"),
         (dict(name="constant", learning_rate=1.0, warmup_steps=1000), "not shorter than the run"),
     ],

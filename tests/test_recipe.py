@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnn_research import recipe
+from dnn_research import recipe, train
 from dnn_research.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -21,20 +21,16 @@ def test_every_recipe_is_whole_and_shrinks(path):
     assert config.is_locked
     assert config.data.source == "synthetic"
     assert (config.train.num_steps, config.train.num_epochs) == (3, None)
-    assert set(config) >= {
-        "seed",
-        "batch_size",
-        "task",
-        "model",
-        "data",
-        "optimizer",
-        "schedule",
-        "train",
-        "eval",
-        "checkpoint",
-        "record",
-    }
     json.dumps(recipe.plain(config))
+    setup = train.set_up(loaded)
+    assert setup.total_steps == 3
+
+
+def test_laptops_are_whole_too():
+    laptops = [path for path in RECIPES if hasattr(recipe._execute(path), "LAPTOP")]
+    assert len(laptops) >= 2
+    for path in laptops:
+        assert train.set_up(recipe.load(f"{path}:laptop")).dataset.num_train in (4000, 10240)
 
 
 def test_command_line_carries_through_computed_values():
@@ -76,6 +72,7 @@ def test_a_duration_in_epochs_takes_the_one_in_steps_back():
         ("batch_size=many", "--config.batch_size takes a whole number, not 'many'"),
         ("batch_size=1.5", "--config.batch_size takes a whole number, not '1.5'"),
         ("model.residual=maybe", "--config.model.residual takes True or False, not 'maybe'"),
+        ("train.ema_decay=inf", "--config.train.ema_decay takes a number, not 'inf'"),
         ("train=3", "config.train is a section"),
         ("train.dtype", "--config.train.dtype needs a value"),
     ],
@@ -98,7 +95,7 @@ def test_a_wrong_file_or_word_lists_what_there_is(tmp_path):
 
 def test_differences_name_key_and_both_values():
     before, after = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
-    assert recipe.differences(before, after) == ["a.b: 1 -> 3", "a.c: 2 -> (absent)", "d: (absent) -> 4"]
+    assert recipe.differences(before, after) == {"a.b": "1 -> 3", "a.c": "2 -> (absent)", "d": "(absent) -> 4"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)

@@ -1,6 +1,8 @@
 """What a run writes can be read back: JSON lines, TensorBoard, run.json."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ def test_records_go_on_where_the_checkpoint_was(tmp_path):
         recorder.metrics(line(2))
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
         recorder.start({**RUN, "command": ["again"]}, step=1, total_steps=4, batch_size=8, records=position)
+        assert recorder.position() == position
         recorder.metrics(line(2, loss=0.5))
     found = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert found == [line(1), line(2, loss=0.5)]
@@ -48,7 +51,8 @@ def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path)
         recorder.norms(1, {"gradient_norm": 2.0})
         recorder.images("training_images", np.zeros((5, 8, 8, 1), np.uint8), 0)
         recorder.weights({"conv1": {"kernel": np.ones((3, 3, 3, 4)), "bias": np.ones(4)}}, 1)
-        recorder.summary({"model.depth": 20}, {"eval/loss": 0.5}, 1)
+        recorder.metrics({**line(1, loss=0.5), "split": "eval"})
+        recorder.summary({"model.depth": 20}, {"eval/loss": 0.5})
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     tags = events.Tags()
     wanted = {"train/loss", "train/learning_rate", "timing/images_per_second", "norms/gradient_norm", "eval/loss"}
@@ -56,7 +60,8 @@ def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path)
     assert set(tags["images"]) == {"training_images", "first_layer_filters"}
     assert tags["histograms"] == ["weights/conv1"]
     assert "config/text_summary" in tags["tensors"]
-    assert events.Scalars("train/loss")[0].value == 1.0
+    assert [event.value for event in events.Scalars("train/loss")] == [1.0]
+    assert [event.value for event in events.Scalars("eval/loss")] == [0.5]
     assert "_hparams_/experiment" in events.summary_metadata
 
 
@@ -67,6 +72,17 @@ def test_only_the_first_process_writes(tmp_path):
         recorder.weights({"conv1": {"kernel": np.ones((3, 3, 3, 4))}}, 1)
         assert recorder.position() == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_is_refused(tmp_path):
+    with (
+        record.Recorder(tmp_path, record.Options(every_steps=1), primary=True),
+        pytest.raises(UserError, match="another process is training in"),
+        record.Recorder(tmp_path, record.Options(every_steps=1), primary=True),
+    ):
+        pass
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True):
+        pass
 
 
 def test_a_grid_holds_every_image_once():
@@ -89,7 +105,10 @@ def test_the_timer_leaves_out_what_was_not_training(monkeypatch):
 
 def test_this_checkout_knows_its_revision():
     run = record.describe_run({"seed": 0}, ("config.seed=0",), 10)
-    assert set(run["revision"]) == {"commit", "dirty"}
+    inside = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    assert run["revision"]["commit"] == (inside.stdout.strip() or None)
     assert run["versions"]["jax"]
 
 

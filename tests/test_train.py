@@ -225,6 +225,39 @@ def test_another_configs_work_directory_is_refused_with_the_difference(tmp_path,
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 0
 
 
+def test_a_corrected_config_is_not_refused_for_the_wrong_one_before(tmp_path, devices):
+    for wrong in ("checkpoint.keep=0", "seed=-1", "eval.every_steps=0", "record.profile_steps=(20, 30)"):
+        with pytest.raises(UserError):
+            run(tmp_path, wrong)
+    run(tmp_path, "train.num_steps=1")
+
+
+def test_how_a_run_is_executed_may_change(tmp_path, devices, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(8, patch)
+        run(tmp_path)
+    run(tmp_path, "data.num_workers=2", "model.scan_blocks=False", "checkpoint.keep=1")
+
+
+def test_evaluation_refuses_another_network(tmp_path, devices):
+    run(tmp_path, "train.num_steps=1", "model.residual=False")
+    with pytest.raises(UserError, match=r"another network.*model.residual: False -> True"):
+        train.evaluate_run(tiny.recipe("train.num_steps=1"), tmp_path, "latest", print)
+
+
+def test_an_evaluation_that_is_not_finite_stops_before_it_is_saved(tmp_path, devices, monkeypatch):
+    real = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *given: {**real(*given), "loss": float("nan")})
+    with pytest.raises(Diverged, match="the evaluation's loss is not finite at step 5"):
+        run(tmp_path)
+    assert checkpoint.steps(tmp_path / "checkpoints") == []
+
+
+def test_a_trace_of_the_last_steps_is_kept_though_the_window_is_longer(tmp_path, devices):
+    run(tmp_path, "record.profile_steps=(11, 30)")
+    assert list((tmp_path / "tensorboard").rglob("*.xplane.pb"))
+
+
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_state(tmp_path, devices, monkeypatch):
     shard, calls = parallel.shard, []
 
@@ -303,18 +336,20 @@ def test_a_finished_run_gives_back_its_network(tmp_path, devices):
 
 def test_bfloat16_computes_in_half_and_keeps_parameters_whole(tmp_path, devices):
     run(tmp_path, "train.dtype=bfloat16")
+    run(tmp_path / "whole")
+    half, whole = (lines(folder, "eval")[-1]["loss"] for folder in (tmp_path, tmp_path / "whole"))
+    assert 0 < abs(half - whole) < 0.1
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(saved(tmp_path)["params"])} == {"float32"}
 
 
 def test_initialising_from_another_run(tmp_path, devices, capsys):
     run(tmp_path / "first")
-    run(
-        tmp_path / "second",
-        f"checkpoint.init_from={tmp_path / 'first'}",
-        "checkpoint.init_exclude=fc",
-        "train.num_steps=1",
-    )
+    options = (f"checkpoint.init_from={tmp_path / 'first'}", "checkpoint.init_exclude=fc", "train.num_steps=1")
+    run(tmp_path / "second", *options, "schedule.learning_rate=1e-30")
     assert "initialised from" in capsys.readouterr().out
+    first, second = saved(tmp_path / "first")["params"], saved(tmp_path / "second", step=1)["params"]
+    np.testing.assert_array_equal(first["conv1"]["kernel"], second["conv1"]["kernel"])
+    assert (first["fc"]["kernel"] != second["fc"]["kernel"]).any()
 
 
 @pytest.mark.parametrize(

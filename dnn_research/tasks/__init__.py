@@ -18,5 +18,5 @@ TASKS: dict[str, Callable[..., Task]] = {
 def create(section: Mapping[str, Any], **more: Any) -> Task:
     """The task that the section `task` of a recipe names; `more` is what all tasks take: model, train, dataset."""
     options = {key: value for key, value in section.items() if key != "name"}
-    name = section.get("name", "")
+    name = section["name"]
     return construct(choose(TASKS, name, "task"), f"task '{name}'", options, **more)

@@ -31,7 +31,7 @@ def create(
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
     fields = dict(model)
-    if fields.get("num_classes") is None:
+    if fields["num_classes"] is None:
         fields["num_classes"] = dataset.num_classes
     elif fields["num_classes"] < dataset.num_classes:
         raise UserError(
@@ -69,7 +69,10 @@ def create(
         losses = cross_entropy(logits, batch["label"], 0.0)
         return metrics.classification(logits, batch["label"], losses, batch["weight"])
 
-    return Task(network, init, shapes, loss, evaluate, metrics.zeros, metrics.finish, metrics.sentence)
+    return Task(
+        network, init, shapes, loss, evaluate,
+        metrics.zeros, metrics.finish, metrics.NAMES, metrics.sentence, metrics.brief,
+    )  # fmt: skip
 
 
 def cross_entropy(

@@ -23,8 +23,10 @@ class Task:
         loss: (params, model_state, batch, key) -> (mean loss, (new model_state, sums of metrics)).
         evaluate: (params, model_state, batch) -> sums of metrics over the examples of weight 1.
         zero_sums: the sums of no examples.
-        finish: sums -> named results.
+        finish: sums -> named results: `examples`, `loss` and what else the task measures.
+        names: what `finish` gives beside the number of examples.
         sentence: named results -> the line for a person.
+        brief: named results -> a few words for a progress bar.
     """
 
     model: nn.Module
@@ -34,4 +36,6 @@ class Task:
     evaluate: Callable[[Tree, Tree, Mapping[str, jax.Array]], Sums]
     zero_sums: Callable[[], Sums]
     finish: Callable[[Mapping[str, Any]], dict[str, float]]
+    names: tuple[str, ...]
     sentence: Callable[[Mapping[str, float]], str]
+    brief: Callable[[Mapping[str, float]], str]
