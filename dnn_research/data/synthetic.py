@@ -14,8 +14,10 @@ NOISE_STRIDE = 40_503  # between examples, far more than a row of an image
 
 
 class SyntheticExamples:
-    """One split. An example is a function of its position: label `index % num_classes`, the pattern of that class in
-    PATTERN_SIDE x PATTERN_SIDE blocks, and noise cut out of one fixed stretch, which costs a copy and no random draws.
+    """One split, whose examples are functions of their position.
+
+    Label `index % num_classes`, the pattern of that class in PATTERN_SIDE x PATTERN_SIDE blocks, and noise cut out of
+    one fixed stretch, which costs a copy and no random draws.
     """
 
     def __init__(self, split: str, *, image_size: int, channels: int, num_classes: int, num_examples: int):

@@ -78,8 +78,9 @@ he_normal = HeNormal()
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """How one array of a network's variables comes about. `path` starts with the collection: ('params', 'fc',
-    'bias').
+    """How one array of a network's variables comes about.
+
+    `path` starts with the collection: ('params', 'fc', 'bias').
     """
 
     path: tuple[str, ...]

@@ -126,9 +126,11 @@ class ResNet(nn.Module):
     """The networks of Table 1 for 224x224 images (any size from 32 on), residual or plain.
 
     Attributes:
-        depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks). residual: False makes the plain network, which the
-            paper has for basic blocks. shortcut: 'A', 'B' or 'C'. stride_in: which convolution of a bottleneck
-            strides, '1x1' (paper) or '3x3' ("v1.5"); basic blocks have no choice.
+        depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
+        residual: False makes the plain network, which the paper has for basic blocks.
+        shortcut: 'A', 'B' or 'C'.
+        stride_in: which convolution of a bottleneck strides, '1x1' (paper) or '3x3' ("v1.5"); basic blocks have no
+            choice.
         zero_init_last: starts each block's last scale at zero, so that blocks begin as their shortcuts.
         num_classes: the number of logits.
         dtype: what is computed in; parameters, statistics and logits are float32.

@@ -42,8 +42,10 @@ class Stage(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool, upto: int | None = None, keep: bool = False
     ) -> tuple[Float[Array, "b h_out w_out n"], Activations]:
-        """Runs the first `upto` blocks (default: all) and returns what the last puts out; with `keep`, what each does
-        too.
+        """Runs the first `upto` blocks (default: all).
+
+        Returns:
+            What the last block puts out and, with `keep`, what each does, by name.
         """
         names = [f"block{number}" for number in range(1, (upto or self.length) + 1)]
         if self.is_initializing() or not (self.scan_blocks or self.remat_blocks):
@@ -59,9 +61,7 @@ class Stage(nn.Module):
         return x, kept
 
     def _run_functions(self, x: Array, names: list[str], *, train: bool, keep: bool) -> tuple[Array, Activations]:
-        """Runs blocks that are no submodules but functions of their variables, which stay where the unrolled ones
-        have them.
-        """
+        """Runs blocks as functions of their variables, which stay where the unrolled submodules have them."""
         variables = {name: self._variables_of(name) for name in names}
         updates: dict[str, Any] = {}
         kept: Activations = {}
