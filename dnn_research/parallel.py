@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dnn_research.errors import UserError
@@ -49,6 +50,13 @@ def initialize_hosts() -> None:
 def is_primary() -> bool:
     """Whether this process writes the records of the run."""
     return jax.process_index() == 0
+
+
+def greatest(number: int) -> int:
+    """The greatest of all processes' numbers; each of them must call it."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def local_mesh() -> Mesh:

@@ -291,11 +291,12 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
 
                 profiler.after(step, state)
                 reports.append((step, report))
-                # Asked once: a signal that comes later in this step is for the next one.
-                interrupted = signals.received
-                pausing = recording_due(step) or evaluation_due(step) or saving_due(step) or interrupted
+                # Asked once: a signal that comes later in this step is for the next one. Processes must stop at the
+                # same step: they ask each other at those at which all pause anyway.
+                pausing = recording_due(step) or evaluation_due(step) or saving_due(step)
+                interrupted = parallel.greatest(signals.received) if pausing or jax.process_count() == 1 else 0
                 values = {}
-                while len(reports) > (0 if pausing else LAG):
+                while len(reports) > (0 if pausing or interrupted else LAG):
                     values = look(reports.popleft())
                 if step == start + 1:
                     # The first step compiles; it would spoil the rates.
