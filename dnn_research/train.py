@@ -406,13 +406,13 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        gradient_norm, parameter_norm = optax.tree.norm(grads), optax.tree.norm(params)
+        gradient_norm, parameter_norm = optim.global_norm(grads), optim.global_norm(params)
         report = {
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
             "parameter_norm": parameter_norm,
-            "update_norm": optax.tree.norm(updates),
+            "update_norm": optim.global_norm(updates),
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
         state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)

@@ -137,6 +137,12 @@ def test_clipping_comes_first_and_small_gradients_pass():
     np.testing.assert_allclose(after((1.0,), clip_norm=2 * norm, **options)["bias"], [4.0], rtol=1e-6)
 
 
+def test_the_global_norm_is_that_of_all_leaves():
+    tree = {"large": jnp.full((300, 300), 0.5), "small": jnp.array([[3.0]]), "scalar": jnp.array(4.0)}
+    assert float(optim.global_norm(tree)) == pytest.approx(np.sqrt(300 * 300 * 0.25 + 9 + 16), rel=1e-5)
+    assert float(optim.global_norm({"large": tree["large"]})) == pytest.approx(150.0, rel=1e-5)
+
+
 def test_a_field_set_to_none_is_not_given():
     found = after((0.1,), name="adam", momentum=None, nesterov=None, weight_decay=0.0, weight_decay_mask="all")
     np.testing.assert_allclose(found["bias"], [3.1], rtol=1e-5)
