@@ -18,8 +18,9 @@ Maker = Callable[..., nn.Module]
 
 # On two CPU cores a loop over fewer blocks costs more to compile than it saves. With 4 equal blocks a stage (CIFAR
 # ResNet-32, this number lowered for it) compiling took 1.6 times as long and the step was 1.1 times as fast; with 8
-# (ResNet-56) compiling took the same and the step was 1.5 times as fast: python -m dnn_research.tools.benchmark --config
-# configs/resnet110_cifar10.py --config.batch_size=32 --config.model.depth=56 --compare model.scan_blocks=False,True
+# (ResNet-56) compiling took the same and the step was 1.5 times as fast:
+# python -m dnn_research.tools.benchmark --config configs/resnet110_cifar10.py --config.batch_size=32
+#     --config.model.depth=56 --compare model.scan_blocks=False,True
 FEWEST_TO_SCAN = 8
 
 
