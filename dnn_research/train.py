@@ -264,7 +264,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             step, values = report[0], {name: np.asarray(value).item() for name, value in report[1].items()}
             if not values.pop("finite"):
                 writer.wait()
-                raise Diverged(_divergence("loss, gradient or parameters", step, values, directory))
+                raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory))
             recorder.progress(step, setup.task.brief(setup.task.finish(values)))
             return values
 

@@ -1,5 +1,6 @@
 """A checkpoint is proved before it counts: whatever is wrong with it, no wrong weight gets through."""
 
+import dataclasses
 import json
 import shutil
 
@@ -123,6 +124,16 @@ def test_a_damaged_newest_falls_back_to_the_one_before(writer, directory, said, 
     save(writer, 3)
     assert [step for step, _ in checkpoint.finished(directory)] == [1, 3]
     assert checkpoint.find(directory.parent).name == "3"
+
+
+def test_an_array_that_is_not_the_one_saved_is_found_though_the_files_are_sound(writer, directory):
+    save(writer, 1)
+    manifest = checkpoint.read_manifest(directory / "1")
+    leaves = {path: dict(leaf) for path, leaf in manifest.leaves.items()}
+    leaves["params/fc/bias"]["crc32"] ^= 1
+    checkpoint.write_manifest(directory / "1", dataclasses.replace(manifest, leaves=leaves))
+    with pytest.raises(checkpoint.DamagedError, match="the checksum of the array 'params/fc/bias' does not match"):
+        checkpoint.restore(directory / "1")
 
 
 def test_all_damaged_is_an_error_not_a_fresh_start(writer, directory, said):

@@ -277,6 +277,16 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_sta
     assert all(line["step"] < 8 for line in lines(tmp_path))
 
 
+def test_a_rate_that_blows_up_the_parameters_stops_at_once(tmp_path, devices):
+    with pytest.raises(Diverged, match=r"a parameter is not finite at step 1 .*no checkpoint was saved before"):
+        run(tmp_path, "schedule.learning_rate=1e38")
+
+
+def test_a_training_line_is_over_the_examples_since_the_last(tmp_path, devices):
+    run(tmp_path, "record.every_steps=5")
+    assert [(line["step"], line["examples"]) for line in lines(tmp_path, "train")] == [(5, 80), (10, 80), (12, 32)]
+
+
 def test_accumulation_is_the_large_batch_when_its_parts_are_alike(devices, monkeypatch):
     def grown(*overrides):
         setup = train.set_up(tiny.recipe("task.label_smoothing=0.1", *overrides))
