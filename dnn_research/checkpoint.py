@@ -25,7 +25,7 @@ from flax import linen as nn
 from flax import serialization, traverse_util
 
 from dnn_research import models
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, first_line
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -161,9 +161,7 @@ class Writer:
             self._error = error
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
-        return UserError(
-            f"cannot write checkpoint {folder}: {_first_line(error)}; free space or give another --workdir"
-        )
+        return UserError(f"cannot write checkpoint {folder}: {first_line(error)}; free space or give another --workdir")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -233,7 +231,7 @@ def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest
         with ocp.StandardCheckpointer() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore((folder / "state").absolute()))
     except Exception as error:
-        raise DamagedError(f"it cannot be read ({_first_line(error)[:200]})") from error
+        raise DamagedError(f"it cannot be read ({first_line(error)[:200]})") from error
     found = _describe_leaves(tree)
     _compare(found, manifest.leaves, "array")
     if structure is None:
@@ -384,9 +382,11 @@ def initialize_from(
 def read_run(workdir: Path) -> dict[str, Any]:
     """What a run wrote into its run.json."""
     try:
-        return json.loads((workdir / "run.json").read_text())
-    except (OSError, ValueError) as error:
+        run = json.loads((workdir / "run.json").read_text())
+        run["config"]["model"]  # a file that is JSON may still be no run's
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{workdir} is not a run's work directory: run.json cannot be read ({error})") from error
+    return run
 
 
 def _set_aside(folder: Path) -> Path:
@@ -394,10 +394,6 @@ def _set_aside(folder: Path) -> Path:
     numbers = itertools.chain([""], itertools.count(1))
     aside = next(path for n in numbers if not (path := folder.with_name(f"{folder.name}.damaged{n}")).exists())
     return folder.rename(aside)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _list(names: Any) -> str:

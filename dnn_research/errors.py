@@ -56,6 +56,11 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
     return constructor(**section, **more)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _takes_none(annotation: Any) -> bool:
     return annotation in (Any, inspect.Parameter.empty) or type(None) in typing.get_args(annotation)
 

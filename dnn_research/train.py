@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import math
 import os
 import signal
@@ -63,6 +62,11 @@ class Training:
             raise UserError(f"train.accumulate_steps must be at least 1, not {self.accumulate_steps}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"train.clip_norm must be positive or None, not {self.clip_norm}")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is evaluated: the parameters and, where it is kept, their moving average."""
+        return ("eval", "eval_ema") if self.ema_decay else ("eval",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,12 +188,11 @@ def set_up(recipe: Recipe) -> Setup:
     schedule, plateau = construct(optim.create_schedule, "config.schedule", config["schedule"], length=length)
     optimizer = construct(optim.create_optimizer, "config.optimizer", config["optimizer"], clip_norm=training.clip_norm)
     task = tasks.create(config["task"], model=config["model"], train=config["train"], dataset=dataset)
-    splits = ("eval", "eval_ema") if training.ema_decay else ("eval",)
     watched = {"checkpoint.best_metric": checkpointing.best_metric}
     if plateau:
         watched["schedule.metric"] = plateau.metric
     for field, metric in watched.items():
-        choose({f"{split}/{name}": name for split in splits for name in task.names}, metric, field)
+        choose({f"{split}/{name}": name for split in training.splits for name in task.names}, metric, field)
     if recording.profile_steps and recording.profile_steps[0] > total_steps:
         raise UserError(f"record.profile_steps {recording.profile_steps} begins after the run's {total_steps} steps")
 
@@ -218,7 +221,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
     """
     setup = set_up(recipe)
     config = plain(recipe.config)
-    _refuse_foreign(workdir, config)
+    if (workdir / "run.json").exists():
+        _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
     workdir.mkdir(parents=True, exist_ok=True)
 
     with (
@@ -338,10 +342,15 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
     """Evaluates a checkpoint of a run (`latest`, `best` or a step) under the recipe's protocol; writes nothing."""
     setup = set_up(recipe)
     folder = checkpoint.find(workdir, which)
-    _refuse_foreign_network(workdir, plain(recipe.config))
+    _refuse_other_run(
+        workdir,
+        plain(recipe.config),
+        "a run of another network; evaluate it with the config that it was trained with",
+        keys=("model.", "data.mean", "data.std", "data.channels"),
+    )
     step = parallel.on_each_device(make_eval_step(setup.task))
     results = {}
-    for split in ("eval", "eval_ema") if setup.training.ema_decay else ("eval",):
+    for split in setup.training.splits:
         variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
         network = variables.pop("params"), variables
         result = evaluate(setup, step, parallel.replicate(network))
@@ -513,20 +522,16 @@ class Interruption:
 # -------------------------------------------------------------------------------------------------------------- details
 
 
-def _refuse_foreign_network(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Refuses to evaluate a run's checkpoint as another network, or on images that are normalised in another way."""
+def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, keys: tuple[str, ...] = ("",)) -> None:
+    """Refuses a work directory whose run differs in a key that starts with one of `keys`, and shows the difference."""
     held = checkpoint.read_run(workdir)["config"]
-    decisive = ("model.", "data.mean", "data.std", "data.channels")
     changes = [
         f"{key}: {change}"
         for key, change in differences(held, config).items()
-        if key.startswith(decisive) and key not in EXECUTION
+        if key.startswith(keys) and key not in EXECUTION
     ]
     if changes:
-        raise UserError(
-            f"{workdir} holds a run of another network; evaluate it with the config that it was trained with. "
-            f"Differences (there -> here): {'; '.join(changes)}"
-        )
+        raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
 
 
 def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
@@ -536,22 +541,6 @@ def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
         exclude = setup.checkpointing.init_exclude
         params, model_state = checkpoint.initialize_from(source, exclude, params, model_state, say)
     return initial_state(setup, (params, model_state))
-
-
-def _refuse_foreign(workdir: Path, config: Mapping[str, Any]) -> None:
-    path = workdir / "run.json"
-    if not path.exists():
-        return
-    try:
-        held = json.loads(path.read_text())["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give another --workdir") from error
-    changes = {key: change for key, change in differences(held, config).items() if key not in EXECUTION}
-    if changes:
-        raise UserError(
-            f"{workdir} holds the run of another config; give another --workdir, or the same config. "
-            f"Differences (there -> here): {'; '.join(f'{key}: {change}' for key, change in changes.items())}"
-        )
 
 
 def _split(results: Mapping[str, float], split: str) -> dict[str, float]:

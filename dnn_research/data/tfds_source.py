@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from dnn_research.data import builtin, images
 from dnn_research.data.sources import CACHE_BYTES, Cached, Examples, Source
-from dnn_research.errors import UserError, suggest
+from dnn_research.errors import UserError, first_line, suggest
 
 LOCATOR = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -249,8 +249,3 @@ def open_split(
     if height and width and math.prod((num_examples, height, width, channels)) <= CACHE_BYTES:
         return Cached(examples)
     return examples
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's text, or its name if it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
