@@ -224,6 +224,15 @@ def kernels_only(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def not_depthwise(params: Any) -> Any:
+    """As `kernels_only`, without depthwise kernels, [KH, KW, 1, C]: MobileNet's paper decays those little or not."""
+
+    def decayed(path: Any, leaf: Any) -> bool:
+        return path[-1].key == "kernel" and not (leaf.ndim == 4 and leaf.shape[2] == 1 and leaf.shape[3] > 1)
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
+
+
 def everything(params: Any) -> Any:
     """True for every leaf: biases, and scales and offsets of normalisation, too."""
     return jax.tree.map(lambda _: True, params)
@@ -242,7 +251,11 @@ def global_norm(tree: Any) -> jax.Array:
     return jnp.sqrt(sum(jnp.vdot(part, part) for part in parts))
 
 
-WEIGHT_DECAY_MASKS: dict[str, Callable[[Any], Any]] = {"kernels": kernels_only, "all": everything}
+WEIGHT_DECAY_MASKS: dict[str, Callable[[Any], Any]] = {
+    "kernels": kernels_only,
+    "not_depthwise": not_depthwise,
+    "all": everything,
+}
 
 
 def scale_by_given_learning_rate() -> optax.GradientTransformationExtraArgs:
@@ -331,7 +344,7 @@ def create_optimizer(
         name: one of `OPTIMIZERS`.
         weight_decay: coefficient of the decay: added to the gradient as weight_decay * w (the gradient of
             weight_decay / 2 * |w|^2), unless the name ends in W, where it is beside the gradient.
-        weight_decay_mask: `kernels` or `all`.
+        weight_decay_mask: `kernels`, `not_depthwise` (kernels but those of depthwise convolutions) or `all`.
         clip_norm: gradients of a larger global norm are scaled down to it, before anything else.
         more: what the named optimizer takes; None is the same as not given.
     """

@@ -6,13 +6,18 @@ the very mesh that pmap's outputs live on, else the second call would compile th
 
 `out_axes=None` takes the first device's value without a look at the others: whatever leaves a step through it must have
 been reduced over `AXIS` inside.
+
+A network in towers (`Layout`) is the exception: neighbouring devices hold its halves. Those leaves go into a step and
+come out with a leading device axis, and are put together again (`whole`) wherever they leave the devices.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
@@ -23,6 +28,37 @@ from dnn_research.errors import UserError
 AXIS = "batch"
 
 Batch = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the parameters lie on the devices.
+
+    Attributes:
+        towers: so many neighbouring devices share one copy of the network and work on the same examples; beside that,
+            data parallelism over devices / towers such groups.
+        axes: path of a parameter -> the axis along which the towers hold its parts; every device holds all others
+            whole. Whatever belongs to a parameter in the state (momentum, moving average) lies as it does.
+    """
+
+    towers: int = 1
+    axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def axis_of(self, path: tuple[Any, ...]) -> int | None:
+        """The axis along which the leaf at `path` of a state is split; None for a leaf that is whole."""
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return next((axis for key, axis in self.axes.items() if f"/{name}".endswith(f"/{key}")), None)
+
+    def groups(self) -> list[list[int]]:
+        """The devices that share a copy of the network."""
+        return np.arange(jax.device_count()).reshape(-1, self.towers).tolist()
+
+    def peers(self) -> list[list[int]]:
+        """The devices that hold the same part."""
+        return np.arange(jax.device_count()).reshape(-1, self.towers).T.tolist()
+
+
+WHOLE = Layout()
 
 
 def initialize_hosts() -> None:
@@ -64,24 +100,77 @@ def local_mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
-def replicate(tree: Any) -> Any:
-    """Places a host tree whole on every device of this process."""
-    sharding = NamedSharding(local_mesh(), PartitionSpec())
-    return jax.device_put(tree, sharding)
+def replicate(tree: Any, layout: Layout = WHOLE) -> Any:
+    """Places a host tree on every device of this process: whole, or its tower's part of what the layout splits."""
+    everywhere = NamedSharding(local_mesh(), PartitionSpec())
+    if not layout.axes:
+        return jax.device_put(tree, everywhere)
+    copies = jax.local_device_count() // layout.towers
+
+    def place(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+        axis = layout.axis_of(path)
+        if axis is None:
+            return jax.device_put(leaf, everywhere)
+        parts = np.stack(np.split(np.asarray(leaf), layout.towers, axis) * copies)
+        return jax.device_put(parts, NamedSharding(local_mesh(), PartitionSpec(AXIS)))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def check_divides(batch_size: int, name: str) -> None:
-    """Raises UserError unless every device gets an equal, non-empty share of a global batch."""
+def placed_shapes(tree: Any, layout: Layout = WHOLE) -> Any:
+    """The shapes that `replicate` gives to a tree of arrays or shapes."""
+
+    def shape(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        axis = layout.axis_of(path)
+        if axis is None:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        part = list(leaf.shape)
+        part[axis] //= layout.towers
+        return jax.ShapeDtypeStruct((jax.local_device_count(), *part), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(shape, tree)
+
+
+def whole(tree: Any, layout: Layout) -> Any:
+    """A tree as `replicate` placed it, with the towers' parts put together on the host."""
+    if not layout.axes:
+        return tree
+
+    def join(path: tuple[Any, ...], leaf: Any) -> Any:
+        axis = layout.axis_of(path)
+        if axis is None:
+            return leaf
+        shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)[: layout.towers]
+        return np.concatenate([np.asarray(shard.data)[0] for shard in shards], axis)
+
+    return jax.tree_util.tree_map_with_path(join, tree)
+
+
+def check_layout(layout: Layout) -> None:
+    """Raises UserError unless every process has whole groups of towers."""
+    devices = jax.local_device_count()
+    if devices % layout.towers:
+        raise UserError(
+            f"model.towers={layout.towers} needs a multiple of {layout.towers} devices, not {devices}; on CPU, "
+            f"JAX_NUM_CPU_DEVICES={layout.towers} makes as many"
+        )
+
+
+def check_divides(batch_size: int, name: str, layout: Layout = WHOLE) -> None:
+    """Raises UserError unless every device, or group of towers, gets an equal, non-empty share of a global batch."""
     if batch_size <= 0:
         raise UserError(f"{name} must be positive, not {batch_size}")
-    devices = jax.device_count()
-    if batch_size % devices:
-        near = max(devices, batch_size // devices * devices)
-        raise UserError(f"{name}={batch_size} does not divide over {devices} devices; take a multiple such as {near}")
+    shares = jax.device_count() // layout.towers
+    if batch_size % shares:
+        near = max(shares, batch_size // shares * shares)
+        over = "devices" if layout.towers == 1 else f"groups of {layout.towers} devices"
+        raise UserError(f"{name}={batch_size} does not divide over {shares} {over}; take a multiple such as {near}")
 
 
-def shard(batch: Batch) -> dict[str, jax.Array]:
+def shard(batch: Batch, layout: Layout = WHOLE) -> dict[str, jax.Array]:
     """Splits this process's part of a global batch over its devices and says where in it each example stands.
+
+    The towers of a group get the same examples.
 
     Args:
         batch: arrays [B, ...] of equal length; process p of n holds examples p, p + n, p + 2n, ... of the global batch.
@@ -90,16 +179,17 @@ def shard(batch: Batch) -> dict[str, jax.Array]:
     Returns:
         Arrays [devices, B / devices, ...] on the devices, with `position` (int32), the place in the global batch.
     """
-    devices = jax.local_device_count()
+    shares = jax.local_device_count() // layout.towers
     length = len(next(iter(batch.values())))
-    share = -(-length // devices)
-    position = np.arange(share * devices, dtype=np.int32) * jax.process_count() + jax.process_index()
+    share = -(-length // shares)
+    position = np.arange(share * shares, dtype=np.int32) * jax.process_count() + jax.process_index()
     sharding = NamedSharding(local_mesh(), PartitionSpec(AXIS))
 
     def split(array: np.ndarray) -> np.ndarray:
-        if len(array) < share * devices:
-            array = np.concatenate([array, np.zeros((share * devices - len(array), *array.shape[1:]), array.dtype)])
-        return array.reshape(devices, share, *array.shape[1:])
+        if len(array) < share * shares:
+            array = np.concatenate([array, np.zeros((share * shares - len(array), *array.shape[1:]), array.dtype)])
+        array = array.reshape(shares, share, *array.shape[1:])
+        return np.repeat(array, layout.towers, axis=0) if layout.towers > 1 else array
 
     return {
         name: jax.device_put(split(np.asarray(array)), sharding)
@@ -107,9 +197,24 @@ def shard(batch: Batch) -> dict[str, jax.Array]:
     }
 
 
-def on_each_device(step: Callable, *, donate_state: bool = False) -> Any:
-    """`step(state, batch) -> tree` over all devices; everything that it returns must be equal on all of them."""
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=(0,) if donate_state else ())
+def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout = WHOLE, state: Any = None) -> Any:
+    """`step(state, batch)` over all devices.
+
+    Everything that it returns must be equal on all of them, but for the leaves of the state that the layout splits: a
+    step of such a state returns (state, report), or with `donate_state=False` something that is equal.
+
+    Args:
+        step: what every device runs.
+        donate_state: the step takes over the buffers of the state that it is given.
+        layout: how the parameters lie.
+        state: where the layout splits some, a tree like the state.
+    """
+    donated = (0,) if donate_state else ()
+    if not layout.axes:
+        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
+    axes = jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
+    out_axes = (axes, None) if donate_state else None
+    return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, donate_argnums=donated)
 
 
 def mean(tree: Any) -> Any:
@@ -117,9 +222,42 @@ def mean(tree: Any) -> Any:
     return lax.pmean(tree, AXIS) if jax.tree.leaves(tree) else tree
 
 
-def total(tree: Any) -> Any:
-    """The sum over all devices, inside a step."""
-    return lax.psum(tree, AXIS) if jax.tree.leaves(tree) else tree
+def mean_gradient(grads: Any, layout: Layout = WHOLE) -> Any:
+    """The gradient of the mean loss over the global batch, inside a step, from each device's gradient of its own loss.
+
+    Differentiating inside pmap differentiates the sum of all devices' losses. What a tower passes to its neighbour
+    comes back from both, which compute the same loss: the gradient of a part is `towers` times too large.
+    """
+    if not layout.axes:
+        return mean(grads)
+
+    def reduce(path: tuple[Any, ...], grad: jax.Array) -> jax.Array:
+        if layout.axis_of(path) is None:
+            return lax.pmean(grad, AXIS)
+        return lax.pmean(grad, AXIS, axis_index_groups=layout.peers()) / layout.towers
+
+    return jax.tree_util.tree_map_with_path(reduce, grads)
+
+
+def total(tree: Any, layout: Layout = WHOLE) -> Any:
+    """The sum over all devices, inside a step; of a group of towers, which compute the same, only the first counts."""
+    if not jax.tree.leaves(tree):
+        return tree
+    if layout.towers > 1:
+        first = lax.axis_index(AXIS) % layout.towers == 0
+        tree = jax.tree.map(lambda x: jnp.where(first, x, jnp.zeros_like(x)), tree)
+    return lax.psum(tree, AXIS)
+
+
+def norm(tree: Any, measure: Callable[[Any], jax.Array], layout: Layout = WHOLE) -> jax.Array:
+    """The norm of a tree of parameters inside a step; `measure` gives that of leaves that are all here."""
+    if not layout.axes:
+        return measure(tree)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    parts = [leaf for path, leaf in leaves if layout.axis_of(path) is not None]
+    shared = [leaf for path, leaf in leaves if layout.axis_of(path) is None]
+    squares = lax.psum(jnp.square(measure(parts)), AXIS, axis_index_groups=layout.groups())
+    return jnp.sqrt(squares + (jnp.square(measure(shared)) if shared else 0.0))
 
 
 def step_key(seed: int, step: Any) -> jax.Array:

@@ -1,13 +1,14 @@
 """Recipes: how a config file becomes the one locked config that a run depends on.
 
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
-differences (dotted path -> value) that shrink the same question to built-in data and two cores, and `TRY_NEXT`.
+differences (dotted path -> value) that shrink the same question to built-in data and two cores, `VARIANTS` (word ->
+differences) for the same network in the paper's other forms, and `TRY_NEXT`.
 An *experiment* is a file in `experiments/` with `BASELINE` (a recipe) and `ROWS` (name -> differences), and perhaps
 its own `LAPTOP`, applied after the baseline's.
 
-Words after the file choose among these: `configs/resnet152.py:smoke`, `experiments/residual.py:plain-56,laptop`.
-The order is: recipe, LAPTOP of the recipe, LAPTOP of the experiment, row, SMOKE, command line. Whoever sets a duration
-in steps takes back the one in epochs, and the other way round.
+Words after the file choose among these: `configs/vgg16.py:E,smoke`, `experiments/residual.py:plain-56,laptop`.
+The order is: recipe, variant, LAPTOP of the recipe, LAPTOP of the experiment, row, SMOKE, command line. Whoever sets a
+duration in steps takes back the one in epochs, and the other way round.
 """
 
 import ast
@@ -32,6 +33,7 @@ EXECUTION = (
     "data.num_workers",
     "model.scan_blocks",
     "model.remat_blocks",
+    "model.towers",
     "checkpoint.keep",
     "record.images",
     "record.histograms",
@@ -95,7 +97,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
         module = _execute(baseline)
     else:
         names = []
-    known = [*names, "smoke", *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else [])]
+    variants: Mapping[str, Mapping[str, Any]] = getattr(module, "VARIANTS", {})
+    chosen = [word for word in words if word in variants and word not in names]
+    if len(chosen) > 1:
+        raise UserError(f"{path}: take one of the variants {', '.join(chosen)}, not several")
+    known = [*names, *variants, "smoke", *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else [])]
     for word in words:
         if word not in known:
             raise UserError(f"{path} does not know the word '{word}'; it knows: {', '.join(known)}")
@@ -104,6 +110,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     for key in ("seed", "batch_size", *SECTIONS):
         if key not in config:
             raise UserError(f"{path}: the recipe lacks '{key}'; a recipe holds seed, batch_size, {', '.join(SECTIONS)}")
+    for word in chosen:
+        apply(config, variants[word], origin=f"variant {word}")
     if "laptop" in words:
         apply(config, getattr(module, "LAPTOP", {}), origin="LAPTOP")
         apply(config, experiment_laptop, origin="LAPTOP")

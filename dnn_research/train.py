@@ -142,6 +142,7 @@ class Setup:
     dataset: data.Dataset
     protocol: data.Protocol
     task: Task
+    layout: parallel.Layout
     optimizer: optax.GradientTransformationExtraArgs
     schedule: optim.Schedule
     plateau: optim.Plateau | None
@@ -168,12 +169,10 @@ def set_up(recipe: Recipe) -> Setup:
     for key in ("batch_size", "seed"):
         if config[key] is None or not 0 <= config[key] < 2**32:
             raise UserError(f"{key} must be a whole number from 0 to 2**32 - 1, not {config[key]}")
-    parallel.check_divides(config["batch_size"], "batch_size")
+    if config["batch_size"] == 0:
+        raise UserError("batch_size must be positive, not 0")
     if evaluation.batch_size % jax.process_count():
         raise UserError(f"eval.batch_size={evaluation.batch_size} does not divide over {jax.process_count()} processes")
-    share = config["batch_size"] // jax.device_count()
-    if share % training.accumulate_steps:
-        raise UserError(f"train.accumulate_steps={training.accumulate_steps} does not divide a device's {share} images")
     dataset = construct(data.create, "config.data", config["data"])
     protocol = data.protocols.create(
         name=evaluation.protocol, resize=evaluation.resize, image_size=config["data"]["image_size"]
@@ -187,7 +186,17 @@ def set_up(recipe: Recipe) -> Setup:
     length = optim.Length(steps_per_epoch, total_steps)
     schedule, plateau = construct(optim.create_schedule, "config.schedule", config["schedule"], length=length)
     optimizer = construct(optim.create_optimizer, "config.optimizer", config["optimizer"], clip_norm=training.clip_norm)
-    task = tasks.create(config["task"], model=config["model"], train=config["train"], dataset=dataset)
+    task = tasks.create(
+        config["task"], model=config["model"], train=config["train"], dataset=dataset, axis=parallel.AXIS
+    )
+    layout = parallel.Layout(task.towers, task.tower_axes)
+    parallel.check_layout(layout)
+    parallel.check_divides(config["batch_size"], "batch_size", layout)
+    share = config["batch_size"] // (jax.device_count() // layout.towers)
+    if share % training.accumulate_steps:
+        raise UserError(f"train.accumulate_steps={training.accumulate_steps} does not divide a device's {share} images")
+    if layout.towers > 1 and (training.clip_norm or config["optimizer"]["name"] == "lars"):
+        raise UserError("train.clip_norm and the optimizer lars need norms that no tower knows; take model.towers=1")
     watched = {"checkpoint.best_metric": checkpointing.best_metric}
     if plateau:
         watched["schedule.metric"] = plateau.metric
@@ -200,7 +209,7 @@ def set_up(recipe: Recipe) -> Setup:
         return Every(optim.duration(name, section.every_epochs, section.every_steps, steps_per_epoch), total_steps)
 
     return Setup(
-        dataset, protocol, task, optimizer, schedule, plateau, training, evaluation, checkpointing, recording,
+        dataset, protocol, task, layout, optimizer, schedule, plateau, training, evaluation, checkpointing, recording,
         config["batch_size"], config["seed"], steps_per_epoch, total_steps,
         recording_due=Every(Fraction(recording.every_steps), total_steps),
         evaluation_due=every("eval.every", evaluation),
@@ -255,9 +264,10 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         )
         _say_start(say, recipe, setup, workdir, state, start)
 
-        state = parallel.replicate(state)
-        train_step = parallel.on_each_device(make_train_step(setup), donate_state=True)
-        eval_step = parallel.on_each_device(make_eval_step(setup.task))
+        layout = setup.layout
+        train_step = parallel.on_each_device(make_train_step(setup), donate_state=True, layout=layout, state=state)
+        eval_step = _on_each_device_evaluated(setup, (state.params, state.model_state))
+        state = parallel.replicate(state, layout)
         recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
         reports: collections.deque[tuple[int, Any]] = collections.deque()
@@ -291,7 +301,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
 
-                state, report = train_step(state, parallel.shard(batch))
+                state, report = train_step(state, parallel.shard(batch, layout))
 
                 profiler.after(step, state)
                 reports.append((step, report))
@@ -326,7 +336,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                         state = state.replace(plateau=parallel.replicate(after))
                 if saving_due(step) or interrupted:
                     measured = results if evaluation_due(step) else {}
-                    writer.save(step, state, measured, recorder.position())
+                    writer.save(step, parallel.whole(state, layout), measured, recorder.position())
                 if interrupted and step < setup.total_steps:
                     writer.wait()
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
@@ -348,12 +358,12 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
         "a run of another network; evaluate it with the config that it was trained with",
         keys=("model.", "data.mean", "data.std", "data.channels"),
     )
-    step = parallel.on_each_device(make_eval_step(setup.task))
-    results = {}
+    results, step = {}, None
     for split in setup.training.splits:
         variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
         network = variables.pop("params"), variables
-        result = evaluate(setup, step, parallel.replicate(network))
+        step = step or _on_each_device_evaluated(setup, network)
+        result = evaluate(setup, step, parallel.replicate(network, setup.layout))
         results |= {f"{split}/{name}": value for name, value in result.items()}
         say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
         say(setup.task.sentence(result))
@@ -403,7 +413,8 @@ def make_train_step(setup: Setup) -> Any:
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
         key = parallel.step_key(setup.seed, state.step)
         grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
-        grads, model_state, sums = parallel.mean(grads), parallel.mean(model_state), parallel.total(sums)
+        grads, sums = parallel.mean_gradient(grads, setup.layout), parallel.total(sums, setup.layout)
+        model_state = parallel.mean(model_state)
 
         learning_rate = setup.schedule(state.step) * state.plateau["scale"]
         updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
@@ -415,13 +426,15 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        gradient_norm, parameter_norm = optim.global_norm(grads), optim.global_norm(params)
+        gradient_norm, parameter_norm, update_norm = (
+            parallel.norm(tree, optim.global_norm, setup.layout) for tree in (grads, params, updates)
+        )
         report = {
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
             "parameter_norm": parameter_norm,
-            "update_norm": optim.global_norm(updates),
+            "update_norm": update_norm,
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
         state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
@@ -430,14 +443,19 @@ def make_train_step(setup: Setup) -> Any:
     return train_step
 
 
-def make_eval_step(task: Task) -> Any:
+def make_eval_step(task: Task, layout: parallel.Layout = parallel.WHOLE) -> Any:
     """`((params, model_state), batch) -> sums over all devices`."""
 
     def eval_step(network: tuple[Any, Any], batch: Any) -> Any:
         params, model_state = network
-        return parallel.total(task.evaluate(params, model_state, batch))
+        return parallel.total(task.evaluate(params, model_state, batch), layout)
 
     return eval_step
+
+
+def _on_each_device_evaluated(setup: Setup, network: tuple[Any, Any]) -> Any:
+    """The evaluation step over all devices, for a network like this one."""
+    return parallel.on_each_device(make_eval_step(setup.task, setup.layout), layout=setup.layout, state=network)
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation
@@ -459,7 +477,7 @@ def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str
         process_count=jax.process_count(),
     ) as batches:
         for batch in batches:
-            pending.append(eval_step(network, parallel.shard(batch)))
+            pending.append(eval_step(network, parallel.shard(batch, setup.layout)))
             while len(pending) > LAG:
                 sums = metrics.add_on_host(sums, jax.device_get(pending.popleft()))
     for rest in pending:
@@ -488,7 +506,7 @@ def _evaluate_and_record(
         )
         results |= {f"{split}/{name}": value for name, value in result.items()}
     if setup.recording.histograms:
-        recorder.weights(jax.device_get(state.params), step)
+        recorder.weights(jax.device_get(parallel.whole(state.params, setup.layout)), step)
     return results
 
 

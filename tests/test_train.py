@@ -97,8 +97,8 @@ def test_the_train_step_compiles_once(tmp_path, devices, monkeypatch):
     )
     counts, step_of = [], train.parallel.on_each_device
 
-    def counting(step, *, donate_state=False):
-        mapped = step_of(step, donate_state=donate_state)
+    def counting(step, *, donate_state=False, **placed):
+        mapped = step_of(step, donate_state=donate_state, **placed)
 
         def call(state, batch):
             before = len(compiled)
@@ -136,11 +136,11 @@ class Killed(BaseException):
 def kill_at(step, monkeypatch):
     shard, calls = parallel.shard, []
 
-    def dying(batch):
+    def dying(batch, layout):
         calls.append(len(batch["label"]))
         if sum(size == 16 for size in calls) == step:
             raise Killed
-        return shard(batch)
+        return shard(batch, layout)
 
     monkeypatch.setattr(parallel, "shard", dying)
 
@@ -162,10 +162,10 @@ def test_a_resumed_run_sees_the_same_images_on_another_number_of_devices(tmp_pat
     shard = parallel.shard
 
     def watching(name):
-        def watch(batch):
+        def watch(batch, layout):
             if "weight" not in batch:
                 seen.setdefault(name, []).append((batch["index"].copy(), batch["image"].copy()))
-            return shard(batch)
+            return shard(batch, layout)
 
         monkeypatch.setattr(parallel, "shard", watch)
 
@@ -190,11 +190,11 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, devices, monkeypatch, numb
     run(tmp_path / "straight")
     shard, calls = parallel.shard, []
 
-    def signalling(batch):
+    def signalling(batch, layout):
         calls.append(1)
         if len(calls) == 4:
             os.kill(os.getpid(), number)
-        return shard(batch)
+        return shard(batch, layout)
 
     with monkeypatch.context() as patch:
         patch.setattr(parallel, "shard", signalling)
@@ -261,8 +261,8 @@ def test_a_trace_of_the_last_steps_is_kept_though_the_window_is_longer(tmp_path,
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_state(tmp_path, devices, monkeypatch):
     shard, calls = parallel.shard, []
 
-    def poison(batch):
-        out = shard(batch)
+    def poison(batch, layout):
+        out = shard(batch, layout)
         if "weight" not in batch:
             calls.append(1)
             if len(calls) == 8:

@@ -6,16 +6,26 @@ from typing import Any
 import flax.linen as nn
 
 from dnn_research.errors import UserError, choose, suggest
+from dnn_research.models.alexnet import AlexNet
+from dnn_research.models.googlenet import GoogLeNet
 from dnn_research.models.initialization import initialize, shapes
 from dnn_research.models.lenet import LeNet
+from dnn_research.models.mobilenet import MobileNet
+from dnn_research.models.nin import NIN
 from dnn_research.models.resnet import CifarResNet, ResNet
+from dnn_research.models.vgg import VGG
 
-__all__ = ["MODELS", "create", "initialize", "shapes"]
+__all__ = ["MODELS", "create", "initialize", "shapes", "towers"]
 
 MODELS: dict[str, type[nn.Module]] = {
     "lenet": LeNet,
+    "alexnet": AlexNet,
+    "vgg": VGG,
+    "nin": NIN,
+    "googlenet": GoogLeNet,
     "resnet": ResNet,
     "resnet_cifar": CifarResNet,
+    "mobilenet": MobileNet,
 }
 
 
@@ -31,3 +41,15 @@ def create(name: str, **kwargs: Any) -> nn.Module:
         if field not in known:
             raise UserError(f"{name} has no field '{field}'{suggest(field, known)}; it has {', '.join(known)}")
     return network(**kwargs)
+
+
+def towers(network: nn.Module, axis: str) -> tuple[nn.Module, int, dict[str, int]]:
+    """How a network runs over the devices of `axis`.
+
+    Returns:
+        The network as each device runs it, how many neighbouring devices share one copy of it, and path of a parameter
+        -> the axis along which they hold its parts: (network, 1, {}) for all that have no towers.
+    """
+    if isinstance(network, AlexNet) and network.towers > 1:
+        return network.clone(tower_axis=axis), network.towers, network.tower_axes
+    return network, 1, {}

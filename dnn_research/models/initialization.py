@@ -71,9 +71,51 @@ class HeNormal:
         return math.sqrt(2 / math.prod(shape[:-1])) * jax.random.normal(key, shape, dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class HeNormalFanOut:
+    """N(0, 2 / fan_out), not truncated: equation 14 of the same paper, what fb.resnet.torch and torchvision draw.
+
+    `fan_out` is KH * KW * features of an HWIO kernel.
+    """
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        fan_out = math.prod(shape[:-2]) * shape[-1]
+        return math.sqrt(2 / fan_out) * jax.random.normal(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlorotUniform:
+    """U(-b, b) with b^2 = 6 / (fan_in + fan_out) (Glorot and Bengio 2010, equation 16)."""
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        fans = math.prod(shape[:-1]) + math.prod(shape[:-2]) * shape[-1]
+        return math.sqrt(6 / fans) * jax.random.uniform(key, shape, dtype, -1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CaffeXavier:
+    """U(-b, b) with b^2 = 3 / fan_in: what Caffe calls "xavier" and GoogLeNet's published definition uses."""
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        return math.sqrt(3 / math.prod(shape[:-1])) * jax.random.uniform(key, shape, dtype, -1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TruncatedNormal:
+    """N(0, std^2) cut off at two `std` on either side and not rescaled, as TensorFlow draws it."""
+
+    std: float
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        return self.std * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+
+
 zeros = Constant(0.0)
 ones = Constant(1.0)
 he_normal = HeNormal()
+he_normal_fan_out = HeNormalFanOut()
+glorot_uniform = GlorotUniform()
+caffe_xavier = CaffeXavier()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +135,7 @@ class Operation:
     """One step of a network's forward pass, per image.
 
     `name` is the layer's path in the variables; `kernel`, `strides` and `padding` are empty where they mean nothing;
+    `groups` are those of a convolution, 1 for all else;
     shapes are those of one example; `macs` counts the multiply-adds of kernels alone, padding included (no bias,
     normalization, pooling).
     """
@@ -105,6 +148,7 @@ class Operation:
     strides: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()
     macs: int = 0
+    groups: int = 1
 
 
 @dataclasses.dataclass

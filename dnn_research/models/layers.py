@@ -8,7 +8,7 @@ and parameters always in float32, dropout that does not depend on the number of 
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -66,13 +66,14 @@ class Conv(nn.Module):
         note_operation(
             Operation(
                 path_name(self),
-                "conv" if self.groups == 1 else f"conv, {self.groups} groups",
+                "conv",
                 images.shape[1:],
                 outputs.shape[1:],
                 self.kernel_size,
                 self.strides,
                 self.padding,
                 math.prod(shape) * math.prod(outputs.shape[1:3]),
+                self.groups,
             )
         )
         if self.use_bias:
@@ -202,6 +203,115 @@ def max_pool(
     outputs = nn.max_pool(images, window_shape=window_shape, strides=strides, padding=padding)
     note_operation(Operation(name, "max pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding))
     return outputs
+
+
+def average_pool(
+    images: Float[Array, "b h w c"],
+    *,
+    window_shape: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding = ((0, 0), (0, 0)),
+    name: str,
+) -> Float[Array, "b h_out w_out c"]:
+    """The mean of each window; padding counts as zeros. `name` stands in summaries."""
+    outputs = nn.avg_pool(images, window_shape=window_shape, strides=strides, padding=padding)
+    note_operation(Operation(name, "average pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding))
+    return outputs
+
+
+def ceil_padding(
+    images: Float[Array, "b h w c"], window_shape: tuple[int, int], strides: tuple[int, int], before: int = 0
+) -> Padding:
+    """The padding that makes a pool's output size round up, as Caffe's and cuda-convnet's pools do.
+
+    `before` pixels go above and to the left, and as many below and to the right or more, until the last window is
+    whole. As in Caffe, a window that would start beyond the images and their `before` pixels is left out.
+    """
+    pairs = []
+    for size, window, stride in zip(images.shape[1:3], window_shape, strides, strict=True):
+        windows = -(-max(size + 2 * before - window, 0) // stride) + 1
+        if before and (windows - 1) * stride >= size + before:
+            windows -= 1
+        pairs.append((before, (windows - 1) * stride + window - size - before))
+    return (pairs[0], pairs[1])
+
+
+class LocalResponseNorm(nn.Module):
+    """Local response normalization across channels (Krizhevsky, Sutskever, Hinton 2012, section 3.3).
+
+    b_i = a_i / (k + alpha sum_j a_j^2)^beta over the `size` channels around i, fewer at the ends. The paper's alpha
+    multiplies the sum; Caffe, torch and cuda-convnet2's parser divide it by `size` first (`mean=True`). With `groups`,
+    the channels are split into as many parts that do not see each other: the maps of one of AlexNet's two GPUs.
+    Computed in float32.
+    """
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    mean: bool = False
+    groups: int = 1
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        note_operation(Operation(path_name(self), f"LRN, {self.size} channels", images.shape[1:], images.shape[1:]))
+        x = images.astype(jnp.float32)
+        batch, height, width, channels = x.shape
+        squares = jnp.square(x).reshape(batch, height, width, self.groups, channels // self.groups)
+        before = (self.size - 1) // 2
+        sums = lax.reduce_window(
+            squares,
+            0.0,
+            lax.add,
+            (1, 1, 1, 1, self.size),
+            (1, 1, 1, 1, 1),
+            ((0, 0),) * 4 + ((before, self.size - 1 - before),),
+        ).reshape(x.shape)
+        alpha = self.alpha / self.size if self.mean else self.alpha
+        return (x * (self.k + alpha * sums) ** -self.beta).astype(images.dtype)
+
+
+def flatten(images: Float[Array, "b h w c"]) -> Float[Array, "b hwc"]:
+    """[B, H, W, C] -> [B, H * W * C], channels last: the rows of the first fully connected kernel are in this order."""
+    return images.reshape(images.shape[0], -1)
+
+
+def relu6(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """min(max(x, 0), 6)."""
+    return jnp.clip(x, 0, 6)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "relu6": relu6,
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+}
+
+
+def scaled(width: int, factor: float, *, multiple: int = 1) -> int:
+    """`width` channels times `factor`, rounded to a multiple of `multiple` and at least that."""
+    return max(multiple, round(width * factor / multiple) * multiple)
+
+
+def check_option(value: object, known: Iterable[object], field: str) -> None:
+    """Raises UserError unless a field has one of its known values."""
+    options = list(known)
+    if value not in options:
+        raise UserError(f"{field} is '{value}'; it can be {', '.join(str(option) for option in options)}")
+
+
+def check_size(images: Float[Array, "b h w c"], *, minimum: int) -> None:
+    """Raises UserError for images that have no pixel left at the end of the network."""
+    height, width = images.shape[1:3]
+    if min(height, width) < minimum:
+        raise UserError(f"images of {height}x{width} are too small for this network; take at least {minimum}x{minimum}")
+
+
+def check_width_factor(factor: float) -> None:
+    """Raises UserError unless a width factor is positive."""
+    if not factor > 0:
+        raise UserError(f"width_factor must be positive, not {factor}")
 
 
 def global_average_pool(images: Float[Array, "b h w c"], *, name: str) -> Float[Array, "b c"]:

@@ -31,9 +31,13 @@ from dnn_research.models.layers import (
     BatchNorm,
     Conv,
     Dense,
+    check_option,
+    check_size,
     check_upto,
+    check_width_factor,
     global_average_pool,
     max_pool,
+    scaled,
 )
 from dnn_research.models.stage import Maker, Stage
 
@@ -156,8 +160,7 @@ class ResNet(nn.Module):
             raise UserError(f"resnet has no depth {self.depth}; it has {_listed(DEPTHS)}")
         if not self.residual and self.depth not in BASIC:
             raise UserError(f"plain networks have basic blocks: depth {_listed(BASIC)}, not {self.depth}")
-        if self.stride_in not in STRIDE_IN:
-            raise UserError(f"stride_in is '{self.stride_in}'; it can be {_listed(STRIDE_IN)}")
+        check_option(self.stride_in, STRIDE_IN, "stride_in")
         _check_options(self)
         super().__post_init__()
 
@@ -185,7 +188,7 @@ class ResNet(nn.Module):
         self, images: Array, *, train: bool, upto: str | None = None, keep_blocks: bool = False
     ) -> Activations:
         check_upto(upto, ["conv1", "pool1", *_block_names(self.stages), "pool", "fc"])
-        _check_size(images, minimum=32)
+        check_size(images, minimum=32)
         conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(BatchNorm, axis_name=self.batch_norm_axis, dtype=self.dtype)
         block = {"conv": conv, "norm": norm, "shortcut": self.shortcut, "zero_init_last": self.zero_init_last}
@@ -196,7 +199,7 @@ class ResNet(nn.Module):
 
         out: Activations = {}
         # 112x112
-        x = conv(_scaled(64, self.width_factor), (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="conv1")(images)
+        x = conv(scaled(64, self.width_factor), (7, 7), (2, 2), padding=((3, 3), (3, 3)), name="conv1")(images)
         out["conv1"] = x = nn.relu(norm(name="bn1")(x, train=train))
         if upto == "conv1":
             return out
@@ -256,7 +259,7 @@ class CifarResNet(nn.Module):
         self, images: Array, *, train: bool, upto: str | None = None, keep_blocks: bool = False
     ) -> Activations:
         check_upto(upto, ["conv1", *_block_names(self.stages), "pool", "fc"])
-        _check_size(images, minimum=8)
+        check_size(images, minimum=8)
         conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(BatchNorm, axis_name=self.batch_norm_axis, dtype=self.dtype)
         make_block = functools.partial(
@@ -270,7 +273,7 @@ class CifarResNet(nn.Module):
 
         out: Activations = {}
         # 32x32
-        x = conv(_scaled(16, self.width_factor), (3, 3), padding=((1, 1), (1, 1)), name="conv1")(images)
+        x = conv(scaled(16, self.width_factor), (3, 3), padding=((1, 1), (1, 1)), name="conv1")(images)
         out["conv1"] = x = nn.relu(norm(name="bn1")(x, train=train))
         if upto == "conv1":
             return out
@@ -299,7 +302,7 @@ def _run_stages(
     kept: Activations = {}
     for number, ((name, length), width) in enumerate(zip(model.stages.items(), widths, strict=True)):
         stage = Stage(
-            functools.partial(make_block, _scaled(width, model.width_factor)),
+            functools.partial(make_block, scaled(width, model.width_factor)),
             length,
             strides=(1, 1) if number == 0 else (2, 2),
             scan_blocks=model.scan_blocks,
@@ -314,10 +317,6 @@ def _run_stages(
     return x, kept
 
 
-def _scaled(width: int, factor: float) -> int:
-    return max(1, round(width * factor))
-
-
 def _block_names(stages: dict[str, int]) -> list[str]:
     return [f"{stage}/block{number}" for stage, length in stages.items() for number in range(1, length + 1)]
 
@@ -327,17 +326,9 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def _check_options(model: ResNet | CifarResNet) -> None:
-    if model.shortcut not in SHORTCUTS:
-        raise UserError(f"shortcut is '{model.shortcut}'; it can be {_listed(SHORTCUTS)}")
-    if model.width_factor <= 0:
-        raise UserError(f"width_factor must be positive, not {model.width_factor}")
+    check_option(model.shortcut, SHORTCUTS, "shortcut")
+    check_width_factor(model.width_factor)
     if model.zero_init_last and not model.residual:
         raise UserError(
             "zero_init_last=True would make a plain network put out zeros; set it to False or residual to True"
         )
-
-
-def _check_size(images: Array, *, minimum: int) -> None:
-    height, width = images.shape[1:3]
-    if min(height, width) < minimum:
-        raise UserError(f"images of {height}x{width} are too small for this network; take at least {minimum}x{minimum}")

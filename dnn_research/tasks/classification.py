@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, optionally with label smoothing."""
+"""Image classification: cross-entropy, optionally with label smoothing and auxiliary classifiers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,16 +18,27 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def create(
-    *, model: Mapping[str, Any], train: Mapping[str, Any], dataset: Dataset, label_smoothing: float = 0.0
+    *,
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    dataset: Dataset,
+    axis: str,
+    label_smoothing: float = 0.0,
+    auxiliary_weight: float = 0.3,
 ) -> Task:
     """A classifier of `dataset`'s classes.
 
     Args:
         model: the section `model`: the network's name and fields; `num_classes` None means what the data set has.
         train: the section `train`, of which `dtype` (what is computed in) and `batch_norm_axis` matter here.
+        axis: the device axis that the loop runs the task over; a network in towers communicates along it.
         dataset: says the number of classes, the size of images and how they are normalised.
         label_smoothing: the share of the target that is spread over all classes (Szegedy et al. 2016).
+        auxiliary_weight: of the loss of each auxiliary classifier, where the network has any (GoogLeNet: 0.3). Metrics
+            are those of the main classifier, `loss` too, so that training and evaluation compare.
     """
+    if auxiliary_weight < 0:
+        raise UserError(f"task.auxiliary_weight must not be negative: {auxiliary_weight}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
     fields = dict(model)
@@ -40,6 +51,7 @@ def create(
     network = models.create(
         **fields, dtype=choose(DTYPES, train["dtype"], "train.dtype"), batch_norm_axis=train["batch_norm_axis"]
     )
+    on_device, towers, tower_axes = models.towers(network, axis)
 
     def split(variables: dict[str, Tree]) -> tuple[Tree, Tree]:
         return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
@@ -55,23 +67,27 @@ def create(
     ) -> tuple[jax.Array, tuple[Tree, Sums]]:
         images = dataset.normalize(batch["image"], batch.get("color_shift"))
         with example_positions(batch["position"]):
-            outputs = network.apply(
+            outputs = on_device.apply(
                 {"params": params, **model_state}, images, train=True, mutable=list(model_state), rngs={"dropout": key}
             )
-        logits, new_state = outputs[0].astype(jnp.float32), outputs[1]
+        made, new_state = outputs
+        logits, *auxiliary = made if isinstance(made, tuple) else (made,)
+        logits = logits.astype(jnp.float32)
         losses = cross_entropy(logits, batch["label"], label_smoothing)
         sums = metrics.classification(logits, batch["label"], losses, jnp.ones_like(losses))
-        return losses.mean(), (new_state, sums)
+        others = sum(cross_entropy(other, batch["label"], label_smoothing).mean() for other in auxiliary)
+        return losses.mean() + auxiliary_weight * others, (new_state, sums)
 
     def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
         images = dataset.normalize(batch["image"])
-        logits = jnp.asarray(network.apply({"params": params, **model_state}, images, train=False), jnp.float32)
+        logits = jnp.asarray(on_device.apply({"params": params, **model_state}, images, train=False), jnp.float32)
         losses = cross_entropy(logits, batch["label"], 0.0)
         return metrics.classification(logits, batch["label"], losses, batch["weight"])
 
     return Task(
         network, init, shapes, loss, evaluate,
         metrics.zeros, metrics.finish, metrics.NAMES, metrics.sentence, metrics.brief,
+        towers, tower_axes,
     )  # fmt: skip
 
 

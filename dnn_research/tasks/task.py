@@ -27,6 +27,9 @@ class Task:
         names: what `finish` gives beside the number of examples.
         sentence: named results -> the line for a person.
         brief: named results -> a few words for a progress bar.
+        towers: so many neighbouring devices hold one copy of the network between them; `loss` and `evaluate` then take
+            a tower's parts of the parameters.
+        tower_axes: path of a parameter -> the axis along which the towers hold its parts.
     """
 
     model: nn.Module
@@ -39,3 +42,5 @@ class Task:
     names: tuple[str, ...]
     sentence: Callable[[Mapping[str, float]], str]
     brief: Callable[[Mapping[str, float]], str]
+    towers: int = 1
+    tower_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)

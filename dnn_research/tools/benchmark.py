@@ -40,11 +40,15 @@ class Variant:
     def __init__(self, name: str, config: str, overrides: Sequence[str]) -> None:
         setup = train.set_up(recipe.load(config, overrides))
         self.name, self.batch_size = name, setup.batch_size
-        self.state = parallel.replicate(train.initial_state(setup, setup.task.init(parallel.initial_key(setup.seed))))
+        state = train.initial_state(setup, setup.task.init(parallel.initial_key(setup.seed)))
+        step = parallel.on_each_device(
+            train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state
+        )
+        self.state = parallel.replicate(state, setup.layout)
         with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
-            self.batch = parallel.shard(next(batches))
+            self.batch = parallel.shard(next(batches), setup.layout)
         started = time.perf_counter()
-        lowered = parallel.on_each_device(train.make_train_step(setup), donate_state=True).lower(self.state, self.batch)
+        lowered = step.lower(self.state, self.batch)
         traced = time.perf_counter()
         self.step = lowered.compile()
         self.trace_seconds, self.compile_seconds = traced - started, time.perf_counter() - traced

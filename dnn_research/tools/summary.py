@@ -35,6 +35,7 @@ class Row:
     out_shape: tuple[int, ...]
     params: int
     macs: int
+    groups: int
 
 
 def count(model: nn.Module, image_shape: Sequence[int]) -> list[Row]:
@@ -64,6 +65,7 @@ def count(model: nn.Module, image_shape: Sequence[int]) -> list[Row]:
             operation.out_shape,
             params.get(operation.name, 0),
             operation.macs,
+            operation.groups,
         )
         for operation in traced.operations
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from dnn_research import models
 from dnn_research.errors import UserError
+from tests.models import test_paper_tables
 
 IMAGENET = (224, 224, 3)
 CIFAR = (32, 32, 3)
@@ -22,7 +23,8 @@ def cifar(params, **kwargs):
     return "resnet_cifar", kwargs, CIFAR, params
 
 
-# Trainable parameters. ResNet: He et al. 2016 (Tables 1 and 6 to the digits given), torchvision and pytorchcv exactly;
+# Trainable parameters beside those that test_paper_tables.py counts layer by layer. ResNet: He et al. 2016
+# (Tables 1 and 6 to the digits given), torchvision and pytorchcv exactly;
 # LeNet-5: 60,000 as in the paper, and the softmax's 850.
 PARAMS = [
     ("lenet", {}, (32, 32, 1), 60_850),
@@ -62,8 +64,8 @@ def test_exact_number_of_parameters(name, kwargs, image_shape, params):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == params
 
 
-def test_no_network_is_missing_from_the_table():
-    rows = [getattr(row, "values", row) for row in PARAMS]
+def test_no_network_is_missing_from_the_tables():
+    rows = [*(getattr(row, "values", row) for row in PARAMS), *test_paper_tables.NETWORKS.values()]
     assert {name for name, *_ in rows} == set(models.MODELS)
 
 
@@ -76,7 +78,9 @@ def test_shares_the_common_interface(name):
 
 
 def test_unknown_network():
-    with pytest.raises(UserError, match=r"unknown network 'resnets'; did you mean 'resnet'\?; known: lenet, resnet"):
+    with pytest.raises(
+        UserError, match=r"unknown network 'resnets'; did you mean 'resnet'\?; known: lenet, alexnet, vgg"
+    ):
         models.create("resnets")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from dnn_research import models
 from dnn_research.tools import summary
+from tests.models import test_paper_tables
 
 IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 
@@ -54,6 +55,7 @@ def test_exact_multiply_adds(name, kwargs, image_shape, macs):
 
 def test_no_network_is_missing_from_the_table():
     rows = [getattr(row, "values", row) for row in MACS]
+    rows += list(test_paper_tables.NETWORKS.values())
     assert {name for name, *_ in rows} == set(models.MODELS)
 
 
@@ -94,7 +96,7 @@ def test_rows_stand_in_execution_order():
         "stage2/block1/bn1",
     ]
     assert rows[0] == summary.Row(
-        "conv1", "conv", (7, 7), (2, 2), ((3, 3), (3, 3)), IMAGENET, (112, 112, 64), 9_408, 118_013_952
+        "conv1", "conv", (7, 7), (2, 2), ((3, 3), (3, 3)), IMAGENET, (112, 112, 64), 9_408, 118_013_952, 1
     )
     assert [row.layer for row in rows[-2:]] == ["pool", "fc"]
     for before, after in itertools.pairwise(rows):

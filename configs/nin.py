@@ -1,0 +1,163 @@
+"""Network in Network on CIFAR-10, by the author's recipe; the other data sets by a word.
+
+Lin, Chen, Yan 2014 (arXiv:1312.4400); layer sizes and constants from the author's cuda-convnet definitions: batch 128,
+momentum 0.9, rate 0.1, weight decay 1e-4 on kernels, 200 epochs and 30 more at each of two tenths of the rate.
+Published error: CIFAR-10 10.41 % (8.81 % with shifts and flips), CIFAR-100 35.68 %, SVHN 2.35 %, MNIST 0.47 %; the
+Caffe zoo's ImageNet network 40.64 % top-1 by one crop.
+`:cifar100`, `:svhn`, `:mnist`, `:imagenet` choose data and network. Augmentation: --config.data.augment.pad=4
+--config.data.augment.flip=True.
+Differs from the paper: the mean is subtracted per channel, without global contrast normalization and whitening; the
+author's doubled rate of biases and tenfold smaller rate of the last layer are left out.
+
+Command: python -m dnn_research.main --config configs/nin.py
+Reached with this code: not yet run on these. `:laptop` trains a narrow one on patches of built-in photographs.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+VARIANTS = {
+    "cifar100": {
+        "model.variant": "cifar100",
+        "data.source": "tfds:cifar100",
+        "data.synthetic_classes": 100,
+        "optimizer.weight_decay": 5e-4,
+        "schedule.learning_rate": 0.02,
+    },
+    "svhn": {"model.variant": "svhn", "data.source": "tfds:svhn_cropped"},
+    "mnist": {
+        "model.variant": "mnist",
+        "data.source": "tfds:mnist",
+        "data.image_size": 28,
+        "data.channels": 1,
+        "data.mean": (33.3,),
+        "data.std": (78.6,),
+    },
+    "imagenet": {
+        "model.variant": "imagenet",
+        "batch_size": 64,
+        "data.source": "tfds:imagenet2012",
+        "data.eval_split": "validation",
+        "data.image_size": 224,
+        "data.mean": (123.68, 116.779, 103.939),
+        "data.std": (1.0, 1.0, 1.0),
+        "data.augment.shorter_side": (256, 256),
+        "data.augment.flip": True,
+        "data.num_workers": 16,
+        "data.synthetic_classes": 1000,
+        "optimizer.weight_decay": 5e-4,
+        "schedule.learning_rate": 0.01,
+        "schedule.boundary_steps": (200000, 400000),
+        "train.num_steps": 450000,
+        "eval.protocol": "single_crop",
+        "eval.resize": 256,
+        "eval.every_epochs": 1.0,
+        "checkpoint.every_epochs": 1.0,
+    },
+}
+
+# A third of the width on 32-pixel patches of built-in photographs, to say from which picture each is. The author's
+# initial values are for his widths.
+LAPTOP = {
+    "batch_size": 32,
+    "data.source": "tfds:photo_patches/32",
+    "data.augment.pad": 4,
+    "data.augment.flip": True,
+    "data.num_workers": 2,
+    "data.synthetic_classes": 16,
+    "model.width_factor": 0.33,
+    "model.weight_init": "modern",
+    "schedule.name": "cosine",
+    "schedule.factor": None,
+    "schedule.boundary_epochs": None,
+    "schedule.learning_rate": 0.02,
+    "train.num_steps": 800,
+    "eval.every_steps": 200,
+    "checkpoint.every_steps": 200,
+    "record.every_steps": 20,
+}
+
+
+def get_config() -> ConfigDict:
+    """The complete recipe."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 128
+
+    config.data = ConfigDict()
+    config.data.source = "tfds:cifar10"
+    config.data.dir = placeholder(str)
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.image_size = 32
+    config.data.channels = 3
+    config.data.mean = (125.3, 123.0, 113.9)
+    config.data.std = (63.0, 62.1, 66.7)
+    config.data.augment = ConfigDict({"pad": 0, "shorter_side": (), "flip": False, "pca_noise_std": 0.0})
+    config.data.num_workers = 16
+    config.data.synthetic_classes = 10
+    config.data.synthetic_examples = 1024
+
+    config.model = ConfigDict()
+    config.model.name = "nin"
+    config.model.variant = "cifar10"
+    config.model.mlpconv = True
+    config.model.head = "gap"
+    config.model.dropout_rate = 0.5
+    config.model.fc_dropout_rate = 0.0
+    config.model.weight_init = "paper"
+    config.model.width_factor = 1.0
+    config.model.num_classes = placeholder(int)
+
+    config.task = ConfigDict()
+    config.task.name = "classification"
+    config.task.label_smoothing = 0.0
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.weight_decay_mask = "kernels"
+
+    config.schedule = ConfigDict()
+    config.schedule.name = "steps"
+    config.schedule.learning_rate = 0.1 * config.get_ref("batch_size") / 128
+    config.schedule.factor = 0.1
+    config.schedule.boundary_epochs = (200, 230)
+    config.schedule.boundary_steps = placeholder(tuple)
+    config.schedule.metric = placeholder(str)
+    config.schedule.patience = placeholder(int)
+    config.schedule.warmup_epochs = placeholder(float)
+    config.schedule.warmup_steps = placeholder(int)
+
+    config.train = ConfigDict()
+    config.train.num_epochs = 260.0
+    config.train.num_steps = placeholder(int)
+    config.train.dtype = "float32"
+    config.train.batch_norm_axis = placeholder(str)
+    config.train.ema_decay = 0.0
+    config.train.accumulate_steps = 1
+    config.train.clip_norm = placeholder(float)
+
+    config.eval = ConfigDict()
+    config.eval.protocol = "original"
+    config.eval.resize = placeholder(int)
+    config.eval.batch_size = 250
+    config.eval.every_epochs = 5.0
+    config.eval.every_steps = placeholder(int)
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 5.0
+    config.checkpoint.every_steps = placeholder(int)
+    config.checkpoint.keep = 3
+    config.checkpoint.best_metric = "eval/top1_accuracy"
+    config.checkpoint.init_from = placeholder(str)
+    config.checkpoint.init_exclude = ()
+
+    config.record = ConfigDict()
+    config.record.every_steps = 100
+    config.record.images = 64
+    config.record.histograms = True
+    config.record.profile_steps = ()
+    return config
