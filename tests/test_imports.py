@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lab": BELOW,
     "train": {"recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data"},
     "tasks": {"models", "metrics", "data", "checkpoint"},
-    "weights": {"models", "checkpoint"},
+    "weights": {"models", "checkpoint", "recipe", "record"},
     "checkpoint": {"models"},  # load_network gives back the network with its variables
     "models": {"ops"},
     "data": {"metrics"},

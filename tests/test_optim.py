@@ -102,6 +102,14 @@ def test_sgd_is_the_textbook_with_coupled_decay_on_kernels_alone():
     np.testing.assert_allclose(every["bias"], [3.0 - 0.1 * (-1.0 + 0.3)], rtol=1e-6)
 
 
+def test_depthwise_kernels_can_be_left_out_of_the_decay():
+    kernels = {"dw": (3, 3, 1, 8), "pw": (1, 1, 8, 8), "one_map": (3, 3, 1, 1), "fc": (1, 8)}
+    params = {name: {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[-1])} for name, shape in kernels.items()}
+    mask = optim.WEIGHT_DECAY_MASKS["not_depthwise"](params)
+    assert {name for name, layer in mask.items() if layer["kernel"]} == {"pw", "one_map", "fc"}
+    assert not any(layer["bias"] for layer in mask.values())
+
+
 def test_nesterov_looks_ahead():
     found = after((0.1,), name="sgd", momentum=0.9, nesterov=True, weight_decay=0.0, weight_decay_mask="all")
     np.testing.assert_allclose(found["bias"], [3.0 + 0.1 * 1.9], rtol=1e-6)

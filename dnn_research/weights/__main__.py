@@ -1,0 +1,104 @@
+"""The bridge's commands.
+
+python -m dnn_research.weights import --file resnet50.pth --lineage torchvision --config configs/resnet50.py
+    --workdir runs/resnet50_torchvision
+python -m dnn_research.weights export --workdir runs/resnet50 --lineage torchvision --output resnet50.safetensors
+python -m dnn_research.weights certify --workdir runs/resnet50_torchvision
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dnn_research.errors import UserError
+from dnn_research.weights import bridge, conventions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status."""
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    try:
+        strange = [word for word in rest if known.command != "import" or not word.startswith("--config.")]
+        if strange:
+            raise UserError(f"unknown argument {strange[0]}")
+        if known.command == "import":
+            bridge.import_weights(
+                bridge.Import(
+                    known.file,
+                    known.lineage,
+                    known.config,
+                    [word.removeprefix("--") for word in rest],
+                    known.workdir,
+                    known.mean,
+                    known.std,
+                    known.channels,
+                ),
+                _say,
+            )
+        elif known.command == "export":
+            bridge.export_weights(known.workdir, known.checkpoint, known.ema, known.lineage, known.output, _say)
+        else:
+            bridge.certify(known.workdir, known.output, _say)
+    except UserError as error:
+        if known.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if known.debug:
+            raise
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dnn_research.weights",
+        description="Other people's trained weights in, ours out, and certificates of what a network is.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    lineages = ", ".join(conventions.CONVENTIONS)
+
+    add = commands.add_parser("import", help="make a work directory from a file of weights", allow_abbrev=False)
+    add.add_argument("--file", type=Path, required=True, help="torch, safetensors, Keras, Caffe's HDF5 or .npz")
+    add.add_argument("--lineage", required=True, help=lineages)
+    add.add_argument("--config", required=True, metavar="FILE[:WORD,...]", help="the recipe with the network")
+    add.add_argument("--workdir", type=Path, required=True)
+    add.add_argument(
+        "--mean", type=_numbers, metavar="R,G,B", help="of the training images in 0..255, if not the usual"
+    )
+    add.add_argument("--std", type=_numbers, metavar="R,G,B", help="likewise")
+    add.add_argument("--channels", choices=("rgb", "bgr"), help="what the network was trained on, if not the usual")
+
+    out = commands.add_parser("export", help="write a run's weights as safetensors", allow_abbrev=False)
+    out.add_argument("--workdir", type=Path, required=True)
+    out.add_argument("--checkpoint", default="latest", help="latest (default), best, or a step")
+    out.add_argument("--ema", action="store_true", help="the moving average of the parameters")
+    out.add_argument("--lineage", required=True, help="whose names: torchvision or timm")
+    out.add_argument("--output", type=Path, required=True)
+
+    certificate = commands.add_parser("certify", help="write what a network is and computes", allow_abbrev=False)
+    certificate.add_argument("--workdir", type=Path, required=True)
+    certificate.add_argument("--output", type=Path, help=f"default: {bridge.CERTIFICATE} in the work directory")
+    for command in (add, out, certificate):
+        command.add_argument("--debug", action="store_true", help="shows the traceback of an error")
+    return parser
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError("give three numbers: R,G,B")
+    return values
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
