@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,18 @@ class Options:
             raise UserError(f"record.profile_steps is (first, last) or (), not {self.profile_steps}")
 
 
-def describe_run(config: Mapping[str, Any], overrides: tuple[str, ...], num_classes: int) -> dict[str, Any]:
-    """What run.json holds: enough to tell which code, data, settings and machine made the numbers."""
+def describe_run(
+    config: Mapping[str, Any], overrides: tuple[str, ...], num_classes: int, class_names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What run.json holds: enough to tell which code, data, settings and machine made the numbers.
+
+    `class_names` stay empty where the names are not known, as those of imported weights.
+    """
     return {
         "config": config,
         "overrides": list(overrides),
         "num_classes": num_classes,
+        "class_names": list(class_names),
         "command": sys.argv,
         "seed": config["seed"],
         "started": _now(),

@@ -256,7 +256,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             return dict(manifest.results)
 
         recorder.start(
-            record.describe_run(config, recipe.overrides, setup.dataset.num_classes),
+            record.describe_run(config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names),
             step=start,
             total_steps=setup.total_steps,
             batch_size=setup.batch_size,

@@ -1,0 +1,195 @@
+"""Says what is in pictures: the likeliest labels of each, by a trained or imported network.
+
+    python -m dnn_research.tools.predict --workdir runs/quickstart photo.jpg folder/ [--top 5] [--format table|csv|json]
+
+Pictures are decoded, cropped and normalized as the run's evaluation does it; orientation tags are ignored, as there.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnn_research import checkpoint
+from dnn_research.data import images, protocols
+from dnn_research.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The likeliest labels of a picture, the likeliest first, and their probabilities."""
+
+    file: str
+    labels: list[str]
+    probabilities: list[float]
+
+
+class Predictor:
+    """A run's network with its preprocessing.
+
+    Args:
+        workdir: the run's work directory.
+        which: `latest`, `best`, or a step.
+        ema: the moving average of the parameters.
+        labels: a name for each class; None for the run's own.
+        batch_size: pictures at a time.
+    """
+
+    def __init__(
+        self, workdir: Path, which: str, *, ema: bool = False, labels: Sequence[str] | None = None, batch_size: int = 32
+    ) -> None:
+        run = checkpoint.read_run(workdir)
+        config = run["config"]
+        self._data, self._batch_size = config["data"], batch_size
+        self._protocol = protocols.create(
+            name=config["eval"]["protocol"], resize=config["eval"]["resize"], image_size=self._data["image_size"]
+        )
+        model, self._variables = checkpoint.load_network(workdir, which, ema=ema)
+        classes = config["model"]["num_classes"] or run["num_classes"]
+        if labels is not None and len(labels) != classes:
+            raise UserError(f"--labels names {len(labels)} classes, the network has {classes}: give one name a line")
+        named = run.get("class_names", []) if labels is None else labels
+        # A network may have more classes than its data set, and imported weights bring no names.
+        self._names = [*named, *(f"class {number}" for number in range(len(named), classes))]
+        mean, std = (np.asarray(self._data[key], np.float32).reshape(1, 1, 1, -1) for key in ("mean", "std"))
+        self._fill = np.round(mean).astype(np.uint8).reshape(-1)
+
+        def probabilities(variables: Any, pixels: jax.Array) -> jax.Array:
+            logits = model.apply(variables, (pixels.astype(jnp.float32) - mean) / std)
+            return jax.nn.softmax(jnp.asarray(logits, jnp.float32))
+
+        self._probabilities = jax.jit(probabilities)
+
+    def load(self, file: Path) -> np.ndarray:
+        """A picture as the network sees it before normalization: uint8 [image_size, image_size, channels].
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            decoded = images.decode(file.read_bytes(), channels=self._data["channels"])
+            return self._protocol(decoded, fill=self._fill)
+        except OSError as error:
+            raise UserError(error.strerror or str(error)) from error
+
+    def predict(self, files: Sequence[str], pictures: Sequence[np.ndarray], top: int) -> list[Prediction]:
+        """The `top` likeliest labels of up to `batch_size` pictures, which are filled up to a whole batch."""
+        batch = np.zeros((self._batch_size, *pictures[0].shape), np.uint8)
+        batch[: len(pictures)] = pictures
+        found = np.asarray(self._probabilities(self._variables, batch))[: len(pictures)]
+        order = np.argsort(-found, axis=-1, kind="stable")[:, :top]
+        return [
+            Prediction(file, [self._names[n] for n in best], [float(row[n]) for n in best])
+            for file, row, best in zip(files, found, order, strict=True)
+        ]
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and of folders all pictures inside, by their suffix, sorted.
+
+    Raises:
+        UserError: a path is not there, or there is no picture at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"there is no file or folder {path}")
+    if not found:
+        raise UserError(f"no picture in {', '.join(map(str, paths))}; looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def predict_files(
+    predictor: Predictor, files: Sequence[Path], top: int, batch_size: int
+) -> Iterator[Prediction | tuple[Path, str]]:
+    """A prediction for each file in order of batches; (file, reason) for each that cannot be read."""
+    names: list[str] = []
+    pictures: list[np.ndarray] = []
+    for file in files:
+        try:
+            pictures.append(predictor.load(file))
+            names.append(str(file))
+        except UserError as error:
+            yield file, str(error)
+        if len(pictures) == batch_size:
+            yield from predictor.predict(names, pictures, top)
+            names, pictures = [], []
+    if pictures:
+        yield from predictor.predict(names, pictures, top)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    known = _parser().parse_args(arguments)
+    unreadable, predictions = 0, []
+    try:
+        if known.top < 1 or known.batch_size < 1:
+            raise UserError("--top and --batch_size must be 1 or more")
+        labels = known.labels.read_text().splitlines() if known.labels else None
+        files = find_files(known.paths)
+        predictor = Predictor(
+            known.workdir, known.checkpoint, ema=known.ema, labels=labels, batch_size=known.batch_size
+        )
+        for result in predict_files(predictor, files, known.top, known.batch_size):
+            if isinstance(result, Prediction):
+                predictions.append(result)
+                if known.format == "table":
+                    print(_lines(result), flush=True)
+            else:
+                unreadable += 1
+                print(f"error: {result[0]}: {result[1]}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        if known.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if known.format == "json":
+        print(json.dumps([dataclasses.asdict(prediction) for prediction in predictions], indent=1))
+    elif known.format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["file", "rank", "label", "probability"])
+        for p in predictions:
+            ranked = enumerate(zip(p.labels, p.probabilities, strict=True), start=1)
+            writer.writerows([p.file, rank, label, f"{value:.6f}"] for rank, (label, value) in ranked)
+    if unreadable:
+        print(f"{unreadable} of {len(files)} files could not be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _lines(prediction: Prediction) -> str:
+    ranked = zip(prediction.labels, prediction.probabilities, strict=True)
+    return "\n".join([prediction.file, *(f"  {100 * value:6.2f} %  {label}" for label, value in ranked)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dnn_research.tools.predict", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    parser.add_argument("--workdir", type=Path, required=True, help="of a run, or of imported weights")
+    parser.add_argument("--checkpoint", default="latest", help="latest (default), best, or a step")
+    parser.add_argument("--ema", action="store_true", help="the moving average of the parameters")
+    parser.add_argument("--labels", type=Path, help="a file with the name of each class, one a line")
+    parser.add_argument("--top", type=int, default=5, help="so many labels a picture (default 5)")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("--batch_size", type=int, default=32, help="pictures at a time (default 32)")
+    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
