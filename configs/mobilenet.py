@@ -43,7 +43,7 @@ LAPTOP = {
     "schedule.every_epochs": None,
     "schedule.staircase": None,
     "schedule.learning_rate": 0.05,
-    "train.num_steps": 800,
+    "train.num_steps": 400,
     "train.ema_decay": 0.98,
     "eval.protocol": "original",
     "eval.resize": None,
@@ -117,6 +117,8 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.9999
     config.train.accumulate_steps = 1
     config.train.clip_norm = 2.0
+    config.train.freeze = ()
+    config.train.learning_rate_factors = ()
 
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"

@@ -80,6 +80,8 @@ def get_config() -> ConfigDict:
     config.train.ema_decay = 0.0
     config.train.accumulate_steps = 1
     config.train.clip_norm = placeholder(float)
+    config.train.freeze = ()
+    config.train.learning_rate_factors = ()
 
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"

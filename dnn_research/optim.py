@@ -335,8 +335,26 @@ OPTIMIZERS: dict[str, Callable[..., list[optax.GradientTransformation]]] = {
 }
 
 
+def scale_by_name(factor: Callable[[str], float]) -> optax.GradientTransformation:
+    """Multiplies the update of each parameter by the factor of its path ('conv1/kernel')."""
+
+    def scale(updates: Any, params: Any) -> Any:
+        del params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update: factor(jax.tree_util.keystr(path, simple=True, separator="/")) * update, updates
+        )
+
+    return optax.stateless(scale)
+
+
 def create_optimizer(
-    *, name: str, weight_decay: float, weight_decay_mask: str, clip_norm: float | None = None, **more: Any
+    *,
+    name: str,
+    weight_decay: float,
+    weight_decay_mask: str,
+    clip_norm: float | None = None,
+    factor: Callable[[str], float] | None = None,
+    **more: Any,
 ) -> optax.GradientTransformationExtraArgs:
     """An optimizer whose `update` takes `learning_rate=`.
 
@@ -346,6 +364,7 @@ def create_optimizer(
             weight_decay / 2 * |w|^2), unless the name ends in W, where it is beside the gradient.
         weight_decay_mask: `kernels`, `not_depthwise` (kernels but those of depthwise convolutions) or `all`.
         clip_norm: gradients of a larger global norm are scaled down to it, before anything else.
+        factor: path of a parameter -> what multiplies its learning rate; None for 1 everywhere.
         more: what the named optimizer takes; None is the same as not given.
     """
     more = {key: value for key, value in more.items() if value is not None}
@@ -353,4 +372,5 @@ def create_optimizer(
     decay = [optax.add_decayed_weights(weight_decay, mask)] if weight_decay else []
     chain = construct(choose(OPTIMIZERS, name, "optimizer"), f"optimizer '{name}'", more, decay=decay)
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    return optax.with_extra_args_support(optax.chain(*clip, *chain))
+    factors = [scale_by_name(factor)] if factor else []
+    return optax.with_extra_args_support(optax.chain(*clip, *chain, *factors))

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import fnmatch
 import math
 import os
 import signal
@@ -43,6 +44,9 @@ class Training:
         accumulate_steps: a device's share of the batch is worked off in so many parts; batch normalization sees a part
             at a time, and its running statistics move once for each.
         clip_norm: gradients of a larger global norm are scaled down to it; None for no limit.
+        freeze: patterns of names of layers or parameters (`conv1`, `stage[23]`, `*/bias`; `*` matches anything) that
+            keep their values; batch normalization whose scale is frozen uses its running statistics and keeps them.
+        learning_rate_factors: (pattern, factor) pairs; the first that matches multiplies a parameter's rate.
     """
 
     dtype: str
@@ -52,6 +56,8 @@ class Training:
     ema_decay: float = 0.0
     accumulate_steps: int = 1
     clip_norm: float | None = None
+    freeze: tuple[str, ...] = ()
+    learning_rate_factors: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_norm_axis not in (None, parallel.AXIS):
@@ -62,6 +68,18 @@ class Training:
             raise UserError(f"train.accumulate_steps must be at least 1, not {self.accumulate_steps}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"train.clip_norm must be positive or None, not {self.clip_norm}")
+        for pair in self.learning_rate_factors:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[1] >= 0):
+                raise UserError(f"train.learning_rate_factors holds (pattern, factor >= 0) pairs, not {pair!r}")
+
+    def frozen(self, name: str) -> bool:
+        """Whether a parameter keeps its value; its name is its path, such as 'stage2/block1/conv1/kernel'."""
+        return any(_matches(pattern, name) for pattern in self.freeze)
+
+    def learning_rate_factor(self, name: str) -> float:
+        """What multiplies a parameter's learning rate; 0 for a frozen one."""
+        factors = (factor for pattern, factor in self.learning_rate_factors if _matches(pattern, name))
+        return 0.0 if self.frozen(name) else next(factors, 1.0)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -185,10 +203,22 @@ def set_up(recipe: Recipe) -> Setup:
         )
     length = optim.Length(steps_per_epoch, total_steps)
     schedule, plateau = construct(optim.create_schedule, "config.schedule", config["schedule"], length=length)
-    optimizer = construct(optim.create_optimizer, "config.optimizer", config["optimizer"], clip_norm=training.clip_norm)
-    task = tasks.create(
-        config["task"], model=config["model"], train=config["train"], dataset=dataset, axis=parallel.AXIS
+    optimizer = construct(
+        optim.create_optimizer,
+        "config.optimizer",
+        config["optimizer"],
+        clip_norm=training.clip_norm,
+        factor=training.learning_rate_factor if training.freeze or training.learning_rate_factors else None,
     )
+    task = tasks.create(
+        config["task"],
+        model=config["model"],
+        train=config["train"],
+        dataset=dataset,
+        axis=parallel.AXIS,
+        frozen=training.frozen if training.freeze else None,
+    )
+    _check_patterns(training, task)
     layout = parallel.Layout(task.towers, task.tower_axes)
     parallel.check_layout(layout)
     parallel.check_divides(config["batch_size"], "batch_size", layout)
@@ -414,7 +444,8 @@ def make_train_step(setup: Setup) -> Any:
         key = parallel.step_key(setup.seed, state.step)
         grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
         grads, sums = parallel.mean_gradient(grads, setup.layout), parallel.total(sums, setup.layout)
-        model_state = parallel.mean(model_state)
+        # The mean of equal numbers may differ from them in the last bit.
+        model_state = _keeping_frozen(training, state.model_state, parallel.mean(model_state))
 
         learning_rate = setup.schedule(state.step) * state.plateau["scale"]
         updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
@@ -538,6 +569,37 @@ class Interruption:
 
 
 # -------------------------------------------------------------------------------------------------------------- details
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names a parameter, or a layer that it is in."""
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*")
+
+
+def _keeping_frozen(training: Training, before: Any, after: Any) -> Any:
+    """The statistics after a step, those of frozen normalizations as they were."""
+    if not training.freeze:
+        return after
+
+    def choose_leaf(path: Any, old: jax.Array, new: jax.Array) -> jax.Array:
+        layer = jax.tree_util.keystr(path[1:-1], simple=True, separator="/")
+        return old if training.frozen(f"{layer}/scale") else new
+
+    return jax.tree_util.tree_map_with_path(choose_leaf, before, after)
+
+
+def _check_patterns(training: Training, task: Task) -> None:
+    """Raises UserError for a pattern that names no parameter, or when nothing is left to train."""
+    patterns = [*training.freeze, *(pattern for pattern, _ in training.learning_rate_factors)]
+    if not patterns:
+        return
+    params = task.shapes()[0]
+    names = [name.replace(".", "/") for name in flatten(params)]
+    for pattern in patterns:
+        if not any(_matches(pattern, name) for name in names):
+            raise UserError(f"no parameter is named '{pattern}'; the network has {', '.join(params)}")
+    if all(training.learning_rate_factor(name) == 0 for name in names):
+        raise UserError(f"train.freeze={training.freeze} leaves nothing to train")
 
 
 def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, keys: tuple[str, ...] = ("",)) -> None:

@@ -5,7 +5,7 @@ pool; 1x1 convolutions before the large ones reduce their inputs. Two auxiliary 
 
 Differs from the paper:
 - The first convolution is dense. Table 1's 2.7K weights and 34M operations for it are those of a separable one.
-- Stride-2 pools round their sizes up, as in the authors' Caffe release; the paper does not say.
+- Stride-2 pools round their sizes up, as in Caffe's replication (bvlc_googlenet); the paper does not say.
 - Dropout divides by the share that is kept in training.
 - The variant `torchvision` is that library's network: batch normalization and no biases, no local response
   normalization, 3x3 in the place of 5x5 (a mistake that its weights carry), a 2x2 pool4, auxiliary heads on adaptively
@@ -92,7 +92,7 @@ class Variant:
     bias: float
 
 
-# The paper says nothing of initial values; those are the authors' Caffe release's.
+# The paper says nothing of initial values; those of `paper` are Caffe's bvlc_googlenet's.
 VARIANTS: dict[str, Variant] = {
     "paper": Variant(False, True, 0.4, 5, 3, False, caffe_xavier, 0.2),
     "torchvision": Variant(True, False, 0.2, 3, 2, True, Normal(0.01), 0.0),
@@ -185,8 +185,8 @@ class GoogLeNet(nn.Module):
         dropout_rate: before the last layer; None: as the variant.
         aux_dropout_rate: in the auxiliary heads.
         stem: `imagenet`, or `cifar` for 32x32 images: conv1 is 3x3 with stride 1 and no pool1 follows.
-        weight_init: `paper`: as the authors' Caffe release (uniform by fan_in, biases of 0.2; torchvision: N(0,
-            0.01^2)); `modern`: He's, and zero biases.
+        weight_init: `paper`: as Caffe's bvlc_googlenet (uniform by fan_in, biases of 0.2 but for the classifiers'
+            zeros), for the variant `torchvision` N(0, 0.01^2) as there, with zero biases; `modern`: He's, zero biases.
         num_classes: the number of logits.
         dtype: what is computed in; parameters, statistics and logits are float32.
         batch_norm_axis: the device axis to share batch statistics over; None: each device's own examples.
@@ -268,12 +268,12 @@ class GoogLeNet(nn.Module):
                 window = (built.pool4, built.pool4) if name == "pool4" else (3, 3)
                 padding = ceil_padding(x, window, (2, 2))
                 x = max_pool(x, window_shape=window, strides=(2, 2), padding=padding, name=name)
-            auxiliary = AUXILIARY.get(name.removeprefix("inception_"))
-            if auxiliary and self.aux_heads and (train or self.is_initializing()):
-                out[auxiliary] = self._auxiliary(x, auxiliary, unit, dense, train=train)
             out[name] = x
             if name == upto:
                 break
+            auxiliary = AUXILIARY.get(name.removeprefix("inception_"))
+            if auxiliary and self.aux_heads and (train or self.is_initializing()):
+                out[auxiliary] = self._auxiliary(x, auxiliary, unit, dense, train=train)
         return out
 
     @property

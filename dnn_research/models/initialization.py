@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 Shape = tuple[int, ...]
 
@@ -136,8 +137,8 @@ class Operation:
 
     `name` is the layer's path in the variables; `kernel`, `strides` and `padding` are empty where they mean nothing;
     `groups` are those of a convolution, 1 for all else;
-    shapes are those of one example; `macs` counts the multiply-adds of kernels alone, padding included (no bias,
-    normalization, pooling).
+    shapes are those of one example. Multiply-adds are counted from the traced program; `macs` is the paper's count for
+    a layer that runs as a larger operation (LeNet's C3, dense with zeros where there is no connection).
     """
 
     name: str
@@ -147,19 +148,33 @@ class Operation:
     kernel: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()
-    macs: int = 0
+    macs: int | None = None
     groups: int = 1
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Trace:
-    """What a network's layers told while they were traced, in execution order."""
+    """What a network's layers told while they were traced, in execution order, and the traced program.
+
+    The outputs of `program` are those of the operations that `followed` names.
+    """
+
+    leaves: list[Leaf]
+    operations: list[Operation]
+    program: ClosedJaxpr
+    followed: list[str]
+
+
+@dataclasses.dataclass
+class _Notes:
+    """What is told while a network is being traced; `outputs` are the operations', None until they are known."""
 
     leaves: list[Leaf] = dataclasses.field(default_factory=list)
     operations: list[Operation] = dataclasses.field(default_factory=list)
+    outputs: dict[str, jax.Array | None] = dataclasses.field(default_factory=dict)
 
 
-_trace: contextvars.ContextVar[Trace | None] = contextvars.ContextVar("trace", default=None)
+_notes: contextvars.ContextVar[_Notes | None] = contextvars.ContextVar("notes", default=None)
 
 
 def parameter(module: nn.Module, name: str, initializer: Initializer, shape: Shape) -> jax.Array:
@@ -174,11 +189,15 @@ def statistic(module: nn.Module, name: str, initializer: Initializer, shape: Sha
     return module.variable("batch_stats", name, lambda: draw(jax.random.key(0), shape, jnp.float32))
 
 
-def note_operation(operation: Operation) -> None:
-    """Adds to the trace of the network, if one is being taken."""
-    taken = _trace.get()
-    if taken is not None:
-        taken.operations.append(operation)
+def note_operation(operation: Operation, outputs: jax.Array | None = None) -> None:
+    """Adds to the trace of the network, if one is being taken.
+
+    What the operation puts out is by default what the module called `operation.name` returns.
+    """
+    notes = _notes.get()
+    if notes is not None:
+        notes.operations.append(operation)
+        notes.outputs[operation.name] = outputs
 
 
 def trace(model: nn.Module, image_shape: Sequence[int]) -> Trace:
@@ -187,13 +206,21 @@ def trace(model: nn.Module, image_shape: Sequence[int]) -> Trace:
     Raises:
         UserError: the network cannot take such images.
     """
-    with _taking_trace() as taken:
-        jax.eval_shape(
-            lambda key, images: model.init(key, images),
-            jax.eval_shape(lambda: jax.random.key(0)),
-            jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-        )
-    return taken
+    notes = _Notes()
+    followed: list[str] = []
+
+    def run(key: jax.Array, images: jax.Array) -> list[jax.Array]:
+        with _taking(notes), nn.intercept_methods(_note_outputs):
+            model.init(key, images)
+        outputs = {name: array for name, array in notes.outputs.items() if array is not None}
+        notes.outputs.clear()
+        followed.extend(outputs)
+        return list(outputs.values())
+
+    program = jax.make_jaxpr(run)(
+        jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    )
+    return Trace(notes.leaves, notes.operations, program, followed)
 
 
 def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> dict[str, Any]:
@@ -250,19 +277,29 @@ def _drawing(initializer: Initializer, shape: Shape) -> Callable[[jax.Array, np.
 
 def _noted(module: nn.Module, collection: str, name: str, initializer: Initializer, shape: Shape) -> Initializer:
     """Notes a leaf in the trace, if one is being taken; its values then do not matter."""
-    taken = _trace.get()
-    if taken is None:
+    notes = _notes.get()
+    if notes is None:
         return initializer
     if module.is_initializing():
-        taken.leaves.append(Leaf((collection, *module.path, name), initializer, shape))
+        notes.leaves.append(Leaf((collection, *module.path, name), initializer, shape))
     return zeros
 
 
+def _note_outputs(
+    call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+) -> Any:
+    """Calls a module's method and notes what it returns, where the module noted an operation."""
+    returned = call(*args, **kwargs)
+    notes, name = _notes.get(), "/".join(context.module.path)
+    if notes is not None and context.method_name == "__call__" and notes.outputs.get(name, returned) is None:
+        notes.outputs[name] = returned
+    return returned
+
+
 @contextlib.contextmanager
-def _taking_trace() -> Iterator[Trace]:
-    taken = Trace()
-    token = _trace.set(taken)
+def _taking(notes: _Notes) -> Iterator[None]:
+    token = _notes.set(notes)
     try:
-        yield taken
+        yield
     finally:
-        _trace.reset(token)
+        _notes.reset(token)

@@ -7,7 +7,6 @@ and parameters always in float32, dropout that does not depend on the number of 
 
 import contextlib
 import contextvars
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import flax.linen as nn
@@ -72,8 +71,7 @@ class Conv(nn.Module):
                 self.kernel_size,
                 self.strides,
                 self.padding,
-                math.prod(shape) * math.prod(outputs.shape[1:3]),
-                self.groups,
+                groups=self.groups,
             )
         )
         if self.use_bias:
@@ -97,12 +95,33 @@ class Dense(nn.Module):
         shape = (inputs.shape[-1], self.features)
         kernel = parameter(self, "kernel", self.kernel_init, shape).astype(self.dtype)
         outputs = inputs.astype(self.dtype) @ kernel
-        note_operation(Operation(path_name(self), "fc", inputs.shape[1:], outputs.shape[1:], macs=math.prod(shape)))
+        note_operation(Operation(path_name(self), "fc", inputs.shape[1:], outputs.shape[1:]))
         if self.use_bias:
             outputs += per_channel(
                 parameter(self, "bias", self.bias_init, (self.features,)).astype(self.dtype), outputs
             )
         return outputs
+
+
+_frozen: contextvars.ContextVar[Callable[[str], bool] | None] = contextvars.ContextVar("frozen", default=None)
+
+
+@contextlib.contextmanager
+def frozen_layers(frozen: Callable[[str], bool] | None) -> Iterator[None]:
+    """While a network is traced for training: path of a parameter -> whether it keeps its value; None: none does.
+
+    Batch normalization whose scale is frozen uses its running statistics and leaves them as they are.
+    """
+    token = _frozen.set(frozen)
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def layers_are_frozen() -> bool:
+    """Whether `frozen_layers` holds any."""
+    return _frozen.get() is not None
 
 
 class BatchNorm(nn.Module):
@@ -133,7 +152,8 @@ class BatchNorm(nn.Module):
         running_var = statistic(self, "var", ones, channels)
         note_operation(Operation(path_name(self), "batch norm", inputs.shape[1:], inputs.shape[1:]))
         x = inputs.astype(jnp.float32)
-        if train:
+        frozen = _frozen.get()
+        if train and not (frozen is not None and frozen(f"{path_name(self)}/scale")):
             axes = tuple(range(x.ndim - 1))
             moments = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])
             # The axis exists only inside the parallel step, not where a network is initialized.
@@ -201,7 +221,8 @@ def max_pool(
     """The maximum of each window; padding counts as minus infinity. `name` stands in summaries."""
     # By keyword: jax2onnx takes over flax's pooling functions and refuses positional arguments.
     outputs = nn.max_pool(images, window_shape=window_shape, strides=strides, padding=padding)
-    note_operation(Operation(name, "max pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding))
+    operation = Operation(name, "max pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding)
+    note_operation(operation, outputs)
     return outputs
 
 
@@ -215,7 +236,8 @@ def average_pool(
 ) -> Float[Array, "b h_out w_out c"]:
     """The mean of each window; padding counts as zeros. `name` stands in summaries."""
     outputs = nn.avg_pool(images, window_shape=window_shape, strides=strides, padding=padding)
-    note_operation(Operation(name, "average pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding))
+    operation = Operation(name, "average pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding)
+    note_operation(operation, outputs)
     return outputs
 
 
@@ -317,7 +339,8 @@ def check_width_factor(factor: float) -> None:
 def global_average_pool(images: Float[Array, "b h w c"], *, name: str) -> Float[Array, "b c"]:
     """The mean over all positions, summed in float32. `name` stands in summaries."""
     outputs = images.mean((1, 2))
-    note_operation(Operation(name, "global average pool", images.shape[1:], outputs.shape[1:], images.shape[1:3]))
+    operation = Operation(name, "global average pool", images.shape[1:], outputs.shape[1:], images.shape[1:3])
+    note_operation(operation, outputs)
     return outputs
 
 

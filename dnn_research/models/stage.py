@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from dnn_research.models.layers import Activations
+from dnn_research.models.layers import Activations, layers_are_frozen
 
 Maker = Callable[..., nn.Module]
 
@@ -48,7 +48,8 @@ class Stage(nn.Module):
             What the last block puts out and, with `keep`, what each does, by name.
         """
         names = [f"block{number}" for number in range(1, (upto or self.length) + 1)]
-        if self.is_initializing() or not (self.scan_blocks or self.remat_blocks):
+        # A block run as a function does not know its path, by which layers are frozen.
+        if self.is_initializing() or layers_are_frozen() or not (self.scan_blocks or self.remat_blocks):
             return self._run_unrolled(images, names, train=train, keep=keep)
         return self._run_functions(images, names, train=train, keep=keep)
 

@@ -16,7 +16,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 
 def create(section: Mapping[str, Any], **more: Any) -> Task:
-    """The task that the section `task` of a recipe names; `more` what all tasks take (model, train, dataset, axis)."""
+    """The task that the section `task` of a recipe names; `more` what all tasks take (model, train, ...)."""
     options = {key: value for key, value in section.items() if key != "name"}
     name = section["name"]
     return construct(choose(TASKS, name, "task"), f"task '{name}'", options, **more)

@@ -1,6 +1,6 @@
 """Image classification: cross-entropy, optionally with label smoothing and auxiliary classifiers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from dnn_research import metrics, models
 from dnn_research.data import Dataset
 from dnn_research.errors import UserError, choose
-from dnn_research.models.layers import example_positions
+from dnn_research.models.layers import example_positions, frozen_layers
 from dnn_research.tasks.task import Sums, Task, Tree
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -23,6 +23,7 @@ def create(
     train: Mapping[str, Any],
     dataset: Dataset,
     axis: str,
+    frozen: Callable[[str], bool] | None = None,
     label_smoothing: float = 0.0,
     auxiliary_weight: float = 0.3,
 ) -> Task:
@@ -33,6 +34,7 @@ def create(
         train: the section `train`, of which `dtype` (what is computed in) and `batch_norm_axis` matter here.
         axis: the device axis that the loop runs the task over; a network in towers communicates along it.
         dataset: says the number of classes, the size of images and how they are normalised.
+        frozen: path of a parameter -> whether it keeps its value; None when all are trained.
         label_smoothing: the share of the target that is spread over all classes (Szegedy et al. 2016).
         auxiliary_weight: of the loss of each auxiliary classifier, where the network has any (GoogLeNet: 0.3). Metrics
             are those of the main classifier, `loss` too, so that training and evaluation compare.
@@ -66,7 +68,9 @@ def create(
         params: Tree, model_state: Tree, batch: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, tuple[Tree, Sums]]:
         images = dataset.normalize(batch["image"], batch.get("color_shift"))
-        with example_positions(batch["position"]):
+        if frozen is not None:
+            params = _without_gradient(params, frozen)
+        with example_positions(batch["position"]), frozen_layers(frozen):
             outputs = on_device.apply(
                 {"params": params, **model_state}, images, train=True, mutable=list(model_state), rngs={"dropout": key}
             )
@@ -89,6 +93,13 @@ def create(
         metrics.zeros, metrics.finish, metrics.NAMES, metrics.sentence, metrics.brief,
         towers, tower_axes,
     )  # fmt: skip
+
+
+def _without_gradient(params: Tree, frozen: Callable[[str], bool]) -> Tree:
+    def stop(path: Any, leaf: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(leaf) if frozen(jax.tree_util.keystr(path, simple=True, separator="/")) else leaf
+
+    return jax.tree_util.tree_map_with_path(stop, params)
 
 
 def cross_entropy(

@@ -1,9 +1,15 @@
-"""Prints a network as a table: every layer with its shapes, parameters and multiply-adds.
+"""Prints a network as a table: every layer with its shapes, parameters, multiply-adds and receptive field.
 
-    python -m dnn_research.tools.summary --config configs/resnet152.py [--config.model.depth=50 ...] [--json]
+    python -m dnn_research.tools.summary --config configs/resnet152.py [--config.model.depth=50 ...]
+        [--markdown | --json] [--fold]
 
 Counts follow the papers: parameters are what is trained (no running statistics); multiply-adds are those of convolution
 and fully connected kernels for one image, padding included, without biases, normalization, pooling and activations.
+They are counted from the traced network, and compared with the program that training runs. The receptive field is the
+theoretical one: the pixels of the image that one output unit depends on, padding included; 'all' from the first layer
+on that sees the whole image by construction, a global pool or a fully connected layer. The activation memory is that
+of the layers' outputs for one image in float32, 4 bytes a number; functions between the layers (ReLU, sums,
+concatenations) have no line.
 """
 
 import argparse
@@ -13,29 +19,50 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from fractions import Fraction
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from dnn_research import data, models, recipe
 from dnn_research.errors import UserError, construct
-from dnn_research.models.initialization import trace
+from dnn_research.models import tracing
+from dnn_research.models.initialization import Operation, trace
+
+BYTES = 4
+
+HEADER = (
+    *("layer", "operation", "kernel", "stride", "padding", "groups", "channels", "output"),
+    *("parameters", "multiply-adds", "receptive field", "activation bytes"),
+)
+# The columns of numbers, and those of them that have totals.
+NUMBERS = HEADER[8:]
+TOTALS = ("parameters", "multiply-adds", "activation bytes")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One layer. Shapes are those of one example, (H, W, C) or (C,)."""
+    """One layer. Shapes are those of one example, (H, W, C) or (C,).
+
+    `connected` is the part of a convolution's kernel that exists: `macs` counts that, the program runs all of it.
+    `receptive_field` is (vertical, horizontal) in pixels; None: the layer sees no image, or it cannot be told.
+    """
 
     layer: str
     operation: str
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
+    groups: int
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     params: int
     macs: int
-    groups: int
+    connected: Fraction
+    receptive_field: tuple[int, int] | Literal["all"] | None
+    activation_bytes: int
 
 
 def count(model: nn.Module, image_shape: Sequence[int]) -> list[Row]:
@@ -54,64 +81,147 @@ def count(model: nn.Module, image_shape: Sequence[int]) -> list[Row]:
         collection, *layer = leaf.path[:-1]
         if collection == "params":
             params["/".join(layer)] = params.get("/".join(layer), 0) + math.prod(leaf.shape)
+    found, nobodys = tracing.outputs(traced.program, images=1)
+    if nobodys:
+        raise RuntimeError(f"{nobodys:,} multiply-adds belong to no layer: a layer has not noted its operation")
+    outputs = dict(zip(traced.followed, found, strict=True))
+    untold = tracing.Output((tracing.UNKNOWN, tracing.UNKNOWN), 0)
     return [
-        Row(
-            operation.name,
-            operation.kind,
-            operation.kernel,
-            operation.strides,
-            operation.padding,
-            operation.in_shape,
-            operation.out_shape,
-            params.get(operation.name, 0),
-            operation.macs,
-            operation.groups,
-        )
+        _row(operation, params.get(operation.name, 0), outputs.get(operation.name, untold))
         for operation in traced.operations
     ]
 
 
+def _row(operation: Operation, params: int, output: tracing.Output) -> Row:
+    macs = output.macs if operation.macs is None else operation.macs
+    return Row(
+        operation.name,
+        operation.kind,
+        operation.kernel,
+        operation.strides,
+        operation.padding,
+        operation.groups,
+        operation.in_shape,
+        operation.out_shape,
+        params,
+        macs,
+        Fraction(macs, output.macs) if output.macs else Fraction(1),
+        _receptive_field(output.field),
+        BYTES * math.prod(operation.out_shape),
+    )
+
+
+def _receptive_field(field: tuple[float, float]) -> tuple[int, int] | Literal["all"] | None:
+    if tracing.ALL in field:
+        return "all"
+    vertical, horizontal = field
+    return None if math.isnan(vertical) or math.isnan(horizontal) else (int(vertical), int(horizontal))
+
+
+def macs_of_training(model: nn.Module, image_shape: Sequence[int]) -> int:
+    """The multiply-adds of the forward pass for one image as training runs it: scanned, rematerialized, in one piece.
+
+    Beside a layer's own count (`Row.macs`) they include the connections that do not exist (`Row.connected`).
+    """
+
+    def forward(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> Any:
+        return model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+
+    program = jax.make_jaxpr(forward)(
+        models.shapes(model, image_shape),
+        jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    return tracing.multiply_adds(program)
+
+
+def folded(rows: Sequence[Row]) -> list[Row]:
+    """As the papers' tables have it: a normalization is part of its convolution, whose output counts once."""
+    lines: list[Row] = []
+    for row in rows:
+        if row.operation == "batch norm":
+            *lines, before = lines
+            row = dataclasses.replace(
+                before, operation=f"{before.operation} + batch norm", params=before.params + row.params
+            )
+        lines.append(row)
+    return lines
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, with totals."""
-    header = ("layer", "operation", "kernel", "stride", "padding", "channels", "output", "parameters", "multiply-adds")
-    cells = [
-        (
-            row.layer,
-            row.operation,
-            _times(row.kernel),
-            _times(row.strides),
-            _padding(row.padding),
-            f"{row.in_shape[-1]} -> {row.out_shape[-1]}",
-            _times(row.out_shape[:-1]) or "1x1",
-            f"{row.params:,}",
-            f"{row.macs:,}",
-        )
-        for row in rows
-    ]
-    total = ("total", *[""] * 6, f"{sum(row.params for row in rows):,}", f"{sum(row.macs for row in rows):,}")
-    widths = [max(len(line[column]) for line in (header, *cells, total)) for column in range(len(header))]
+    lines = [HEADER, *map(_cells, rows), _totals(rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
 
-    def line(cells: Sequence[str]) -> str:
+    def text(cells: Sequence[str]) -> str:
         aligned = [
-            cell.rjust(width) if column >= len(header) - 2 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.rjust(width) if name in NUMBERS else cell.ljust(width)
+            for name, cell, width in zip(HEADER, cells, widths, strict=True)
         ]
         return "  ".join(aligned).rstrip()
 
-    return "\n".join([line(header), rule, *map(line, cells), rule, line(total)])
+    header, *body, total = map(text, lines)
+    return "\n".join([header, rule, *body, rule, total])
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown, with totals."""
+    alignment = ["---:" if name in NUMBERS else "---" for name in HEADER]
+    total = [f"**{cell}**" if cell else "" for cell in _totals(rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEADER, alignment, *map(_cells, rows), total])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """A row in the order of `HEADER`."""
+    missing = f", {row.connected} of the connections" if row.connected != 1 else ""
+    if row.receptive_field is None or row.receptive_field == "all":
+        sees = row.receptive_field or ""
+    else:
+        sees = _times(row.receptive_field)
+    return (
+        row.layer,
+        row.operation + missing,
+        _times(row.kernel),
+        _times(row.strides),
+        _padding(row.padding),
+        str(row.groups),
+        f"{row.in_shape[-1]} -> {row.out_shape[-1]}",
+        _times(row.out_shape[:-1]) or "1x1",
+        f"{row.params:,}",
+        f"{row.macs:,}",
+        sees,
+        f"{row.activation_bytes:,}",
+    )
+
+
+def _sums(rows: Sequence[Row]) -> tuple[int, int, int]:
+    """Parameters, multiply-adds, activation bytes."""
+    return (
+        sum(row.params for row in rows),
+        sum(row.macs for row in rows),
+        sum(row.activation_bytes for row in rows),
+    )
+
+
+def _totals(rows: Sequence[Row]) -> tuple[str, ...]:
+    sums = dict(zip(TOTALS, _sums(rows), strict=True))
+    return ("total", *(f"{sums[name]:,}" if name in sums else "" for name in HEADER[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m dnn_research.tools.summary",
-        description="Prints a network as a table: every layer with its shapes, parameters and multiply-adds.",
+        description="Prints a network as a table: shapes, parameters, multiply-adds and receptive field by layer.",
         epilog="Any field of the config can be changed: --config.model.depth=50",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]", help="such as configs/resnet152.py")
-    parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="prints one JSON object instead")
+    form.add_argument("--markdown", action="store_true", help="prints the table in Markdown")
+    parser.add_argument("--fold", action="store_true", help="one line for a convolution and its normalization")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
     strange = [argument for argument in rest if not argument.startswith("--config.")]
@@ -119,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(1, f"error: unknown argument {strange[0]}\n")
     try:
         config = recipe.load(known.config, [override.removeprefix("--") for override in rest]).config
-        print(_report(config.to_dict(), as_json=known.json), flush=True)
+        print(_report(config.to_dict(), known), flush=True)
     except UserError as error:
         if known.debug:
             raise
@@ -131,22 +241,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _report(config: dict[str, Any], *, as_json: bool) -> str:
+def _report(config: dict[str, Any], arguments: argparse.Namespace) -> str:
     fields = dict(config["model"])
     if fields.get("num_classes") is None:
         fields.pop("num_classes", None)
         fields |= _num_classes(config["data"])
     size, channels = config["data"]["image_size"], config["data"]["channels"]
-    rows = count(models.create(**fields), (size, size, channels))
-    if not as_json:
-        return table(rows)
-    return json.dumps(
-        {
-            "params": sum(row.params for row in rows),
-            "macs": sum(row.macs for row in rows),
-            "layers": [dataclasses.asdict(row) for row in rows],
-        }
-    )
+    model, image_shape = models.create(**fields), (size, size, channels)
+    rows = count(model, image_shape)
+    runs, counted = macs_of_training(model, image_shape), sum(row.macs / row.connected for row in rows)
+    if runs != counted:
+        raise RuntimeError(f"the layers have {counted} multiply-adds, but training runs {runs}")
+    if arguments.fold:
+        rows = folded(rows)
+    if not arguments.json:
+        return markdown(rows) if arguments.markdown else table(rows)
+    layers = [{**dataclasses.asdict(row), "connected": float(row.connected)} for row in rows]
+    params, macs, activation_bytes = _sums(rows)
+    return json.dumps({"params": params, "macs": macs, "activation_bytes": activation_bytes, "layers": layers})
 
 
 def _num_classes(section: dict[str, Any]) -> dict[str, int]:

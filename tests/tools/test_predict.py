@@ -14,7 +14,8 @@ from dnn_research import checkpoint, recipe, train
 from dnn_research.tools import predict
 
 OVERRIDES = (
-    "batch_size=16", "schedule.warmup_epochs=none", "schedule.warmup_steps=none", "model.depth=8", "train.num_steps=2", "eval.every_steps=2",
+    "batch_size=16", "schedule.warmup_epochs=none", "schedule.warmup_steps=none", "model.depth=8",
+    "train.num_steps=2", "eval.every_steps=2",
     "checkpoint.every_steps=2", "eval.batch_size=250", "record.images=0",
 )  # fmt: skip
 
