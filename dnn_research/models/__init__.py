@@ -30,12 +30,13 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 def create(name: str, **kwargs: Any) -> nn.Module:
-    """Makes a network. `kwargs` are the fields of its class.
+    """Makes a network. `kwargs` are the fields of its class; None is the same as not given.
 
     Raises:
         UserError: there is no such network, or it has no such field, or not with such a value.
     """
     network = choose(MODELS, name, "network")
+    kwargs = {field: value for field, value in kwargs.items() if value is not None}
     known = [field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")]
     for field in kwargs:
         if field not in known:

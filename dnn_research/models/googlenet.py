@@ -336,8 +336,14 @@ def adaptive_average_pool(x: Float[Array, "b h w c"], size: int, *, name: str) -
     outputs = x
     for axis in (1, 2):
         length = x.shape[axis]
-        windows = [range(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        means = [lax.slice_in_dim(outputs, w.start, w.stop, axis=axis).mean(axis) for w in windows]
-        outputs = jnp.stack(means, axis)
-    note_operation(Operation(name, "adaptive average pool", x.shape[1:], outputs.shape[1:]))
+        step = -(-length // size)
+        means = []
+        for i in range(size):
+            window = range(i * length // size, -(-(i + 1) * length // size))
+            # A pool of one window, so that summaries can follow: its stride is the largest distance between windows.
+            shape, strides = ((len(window), 1), (step, 1)) if axis == 1 else ((1, len(window)), (1, step))
+            pixels = lax.slice_in_dim(outputs, window.start, window.stop, axis=axis)
+            means.append(nn.avg_pool(pixels, window_shape=shape, strides=strides))
+        outputs = jnp.concatenate(means, axis)
+    note_operation(Operation(name, "adaptive average pool", x.shape[1:], outputs.shape[1:]), outputs)
     return outputs

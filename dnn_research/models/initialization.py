@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from dnn_research.ops.lowering import stock_operations
+
 Shape = tuple[int, ...]
 
 
@@ -217,9 +219,10 @@ def trace(model: nn.Module, image_shape: Sequence[int]) -> Trace:
         followed.extend(outputs)
         return list(outputs.values())
 
-    program = jax.make_jaxpr(run)(
-        jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    )
+    with stock_operations():
+        program = jax.make_jaxpr(run)(
+            jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        )
     return Trace(notes.leaves, notes.operations, program, followed)
 
 

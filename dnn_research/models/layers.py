@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -27,7 +26,9 @@ from dnn_research.models.initialization import (
     statistic,
     zeros,
 )
+from dnn_research.ops import pooling
 from dnn_research.ops.convolution import Padding, conv
+from dnn_research.ops.normalization import batch_norm, local_response_norm, normalize
 
 Activations = dict[str, Array]
 
@@ -154,20 +155,14 @@ class BatchNorm(nn.Module):
         x = inputs.astype(jnp.float32)
         frozen = _frozen.get()
         if train and not (frozen is not None and frozen(f"{path_name(self)}/scale")):
-            axes = tuple(range(x.ndim - 1))
-            moments = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])
             # The axis exists only inside the parallel step, not where a network is initialized.
-            if self.axis_name is not None and not self.is_initializing():
-                moments = lax.pmean(moments, self.axis_name)
-            mean = moments[0]
-            var = jnp.maximum(moments[1] - jnp.square(mean), 0.0)
+            axis_name = None if self.is_initializing() else self.axis_name
+            x, mean, var = batch_norm(x, scale, bias, epsilon=self.epsilon, axis_name=axis_name)
             if not self.is_initializing():
                 running_mean.value = self.decay * running_mean.value + (1 - self.decay) * mean
                 running_var.value = self.decay * running_var.value + (1 - self.decay) * var
         else:
-            mean, var = running_mean.value, running_var.value
-        factor = lax.rsqrt(var + self.epsilon) * scale
-        x = (x - per_channel(mean, x)) * per_channel(factor, x) + per_channel(bias, x)
+            x = normalize(x, running_mean.value, running_var.value, scale, bias, self.epsilon)
         return x.astype(self.dtype)
 
 
@@ -219,8 +214,7 @@ def max_pool(
     name: str,
 ) -> Float[Array, "b h_out w_out c"]:
     """The maximum of each window; padding counts as minus infinity. `name` stands in summaries."""
-    # By keyword: jax2onnx takes over flax's pooling functions and refuses positional arguments.
-    outputs = nn.max_pool(images, window_shape=window_shape, strides=strides, padding=padding)
+    outputs = pooling.max_pool(images, window_shape, strides, padding)
     operation = Operation(name, "max pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding)
     note_operation(operation, outputs)
     return outputs
@@ -235,6 +229,7 @@ def average_pool(
     name: str,
 ) -> Float[Array, "b h_out w_out c"]:
     """The mean of each window; padding counts as zeros. `name` stands in summaries."""
+    # By keyword: jax2onnx takes over flax's pooling functions and refuses positional arguments.
     outputs = nn.avg_pool(images, window_shape=window_shape, strides=strides, padding=padding)
     operation = Operation(name, "average pool", images.shape[1:], outputs.shape[1:], window_shape, strides, padding)
     note_operation(operation, outputs)
@@ -277,20 +272,11 @@ class LocalResponseNorm(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         note_operation(Operation(path_name(self), f"LRN, {self.size} channels", images.shape[1:], images.shape[1:]))
-        x = images.astype(jnp.float32)
-        batch, height, width, channels = x.shape
-        squares = jnp.square(x).reshape(batch, height, width, self.groups, channels // self.groups)
-        before = (self.size - 1) // 2
-        sums = lax.reduce_window(
-            squares,
-            0.0,
-            lax.add,
-            (1, 1, 1, 1, self.size),
-            (1, 1, 1, 1, 1),
-            ((0, 0),) * 4 + ((before, self.size - 1 - before),),
-        ).reshape(x.shape)
         alpha = self.alpha / self.size if self.mean else self.alpha
-        return (x * (self.k + alpha * sums) ** -self.beta).astype(images.dtype)
+        normalized = local_response_norm(
+            images.astype(jnp.float32), size=self.size, k=self.k, alpha=alpha, beta=self.beta, groups=self.groups
+        )
+        return normalized.astype(images.dtype)
 
 
 def flatten(images: Float[Array, "b h w c"]) -> Float[Array, "b hwc"]:

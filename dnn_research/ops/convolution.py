@@ -1,25 +1,37 @@
-"""Convolution whose gradients are fast on CPU too, in loops as well.
+"""Convolution with one definition, `stock.convolve`, and the formulation that is fast where it runs.
 
-The gradients of `lax.conv_general_dilated` are convolutions in permuted layouts. XLA's CPU compiler brings those into
-the layout that its fast kernels take, but not in the body of a loop, where a naive kernel runs them instead and a
-scan over blocks becomes twenty times slower. On CPU the gradients are therefore written in that layout (NHWC, HWIO,
-NHWC) from the start; elsewhere they are the stock ones. The values are the same.
+On GPUs and TPUs the stock operation and its gradients stand. XLA's CPU compiler runs many of these convolutions at a
+tenth of the machine's speed, above all their gradients; there each shape gets the formulation that was measured to be
+fast for it (`_Plan`). Values and gradients are the same to rounding.
 
 The price of the custom gradient: no forward-mode differentiation.
 """
 
 import functools
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
+from dnn_research.ops import patches, planes, stock, winograd
+from dnn_research.ops.blocks import Blocks
+from dnn_research.ops.depthwise import Depthwise
+from dnn_research.ops.lowering import by_platform
+from dnn_research.ops.pointwise import Pointwise
+from dnn_research.ops.stock import Geometry, Stock
+from dnn_research.ops.windows import Padding, Pair, Shape, count
+from dnn_research.ops.winograd import Winograd
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+__all__ = ["Padding", "Pair", "conv"]
+
+# Channels on either side from which Winograd's sums cost less than the multiplications that they save.
+CHANNELS = 32
+# Channels of a block, the fewest and the most, with which a strided first layer is done in blocks.
+BLOCK_CHANNELS = (32, 64)
+# Channels up to which patches are gathered from planes.
+PLANE_CHANNELS = 4
 
 
 def conv(
@@ -43,109 +55,112 @@ def conv(
         [B, (H + top + bottom - KH) // stride + 1, ..., N].
     """
     (top, bottom), (left, right) = padding
-    return _conv(images, kernel, (strides[0], strides[1]), ((top, bottom), (left, right)), groups)
+    return _conv(images, kernel, Geometry((strides[0], strides[1]), ((top, bottom), (left, right)), groups))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv(images: Array, kernel: Array, strides: Pair, padding: Padding, groups: int) -> Array:
-    return _stock(images, kernel, strides, padding, groups)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(images: Array, kernel: Array, geometry: Geometry) -> Array:
+    fast = choose(images.shape, kernel.shape, geometry)
+    return by_platform(images, kernel, cpu=fast.convolve, stock=Stock(geometry).convolve)
 
 
-def _forward(images: Array, kernel: Array, strides: Pair, padding: Padding, groups: int):
-    return _stock(images, kernel, strides, padding, groups), (images, kernel)
+def _forward(images: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(images, kernel, geometry), (images, kernel)
 
 
-def _backward(strides: Pair, padding: Padding, groups: int, operands: tuple[Array, Array], gradient: Array):
-    static = {"strides": strides, "padding": padding, "groups": groups}
-    return lax.platform_dependent(
+def _backward(geometry: Geometry, operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    shape, kernel_shape = (operand.shape for operand in operands)
+    fast = choose(shape, kernel_shape, geometry)
+    # Two choices, so that the images' gradient, which the first layer has no use for, can be left out.
+    of_images = by_platform(
         *operands,
         gradient,
-        cpu=functools.partial(_canonical_gradients, **static),
-        default=functools.partial(_stock_gradients, **static),
+        cpu=lambda images, kernel, g: fast.images_gradient(shape, kernel, g),
+        stock=lambda images, kernel, g: stock.gradients(images, kernel, g, geometry)[0],
     )
+    of_kernel = by_platform(
+        *operands,
+        gradient,
+        cpu=lambda images, kernel, g: fast.kernel_gradient(images, kernel_shape, g),
+        stock=lambda images, kernel, g: stock.gradients(images, kernel, g, geometry)[1],
+    )
+    return of_images, of_kernel
 
 
 _conv.defvjp(_forward, _backward)
 
 
-def _stock(images: Array, kernel: Array, strides: Pair, padding: Padding, groups: int) -> Array:
-    return lax.conv_general_dilated(
-        images, kernel, strides, padding, dimension_numbers=LAYOUT, feature_group_count=groups
-    )
+# ----------------------------------------------------------------------------------------------------------- on a CPU
 
 
-def _stock_gradients(
-    images: Array, kernel: Array, gradient: Array, *, strides: Pair, padding: Padding, groups: int
-) -> tuple[Array, Array]:
-    _, pull_back = jax.vjp(lambda x, k: _stock(x, k, strides, padding, groups), images, kernel)
-    return pull_back(gradient)
+@runtime_checkable
+class Formulation(Protocol):
+    """A way to compute a convolution and its gradients; all give what `Stock` gives, to rounding."""
+
+    def convolve(self, images: Array, kernel: Array) -> Array:
+        """[B, H, W, C], [KH, KW, C / groups, N] -> [B, H_out, W_out, N]."""
+        ...
+
+    def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
+        """The gradient of images of this shape, from that of the outputs."""
+        ...
+
+    def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
+        """The gradient of a kernel of this shape, from that of the outputs."""
+        ...
 
 
-def _canonical_gradients(
-    images: Array, kernel: Array, gradient: Array, *, strides: Pair, padding: Padding, groups: int
-) -> tuple[Array, Array]:
-    if gradient.size == 0:
-        return jnp.zeros_like(images), jnp.zeros_like(kernel)
-    return (
-        _images_gradient(images.shape, kernel, gradient, strides, padding, groups),
-        _kernel_gradient(images, kernel.shape, gradient, strides, padding, groups),
-    )
+def choose(shape: Shape, kernel: Shape, geometry: Geometry) -> Formulation:
+    """The formulation that is fast on a CPU for images and a kernel of these shapes."""
+    examples, _, _, channels = shape
+    taps, features = kernel[0], kernel[3]
+    height, width = count(shape, (kernel[0], kernel[1]), geometry.strides, geometry.padding)
+    if min(examples, height, width) < 1 or any(side < 0 for pair in geometry.padding for side in pair):
+        return Stock(geometry)
+    if geometry.groups == channels == features:
+        return Depthwise(geometry)
+    if geometry.groups > 1:
+        return Groups(geometry)
+    if kernel[:2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
+        return Pointwise(geometry.strides)
+    square = taps == kernel[1]
+    if geometry.strides == (1, 1) and square and min(channels, features) >= CHANNELS:
+        size = winograd.tile_size(height, width, taps, examples, min(channels, features))
+        if size is not None and all(side < taps for pair in geometry.padding for side in pair):
+            return Winograd(geometry.padding, size)
+    down, across = geometry.strides
+    if down == across > 1 and BLOCK_CHANNELS[0] <= down**2 * channels <= BLOCK_CHANNELS[1] and min(kernel[:2]) > down:
+        return Blocks(geometry, choose)
+    return Plain(geometry)
 
 
-def _images_gradient(
-    shape: tuple[int, ...], kernel: Array, gradient: Array, strides: Pair, padding: Padding, groups: int
-) -> Array:
-    """The gradient, spread to the images' grid by `lhs_dilation`, convolved with the flipped kernel.
+class Plain(Stock):
+    """The stock convolution, with a faster gradient of the kernel."""
 
-    Where the last windows do not reach the border of the images, or padding exceeds the kernel, the padding that
-    restores the images' size differs between the sides or is negative; XLA takes both.
-    """
-    height, width, channels_in_group, features = kernel.shape
-    flipped = kernel[::-1, ::-1].reshape(height, width, channels_in_group, groups, features // groups)
-    flipped = flipped.transpose(0, 1, 4, 3, 2).reshape(height, width, features // groups, groups * channels_in_group)
-    around = []
-    for axis in range(2):
-        size, window, spread = shape[1 + axis], kernel.shape[axis], _spread(gradient, axis, strides)
-        before = window - 1 - padding[axis][0]
-        around.append((before, size + window - 1 - spread - before))
-    return lax.conv_general_dilated(
-        gradient,
-        flipped,
-        (1, 1),
-        around,
-        lhs_dilation=strides,
-        dimension_numbers=LAYOUT,
-        feature_group_count=groups,
-    )
+    def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
+        gathered = planes if shape[2] <= PLANE_CHANNELS else patches
+        return gathered.kernel_gradient(images, shape, gradient, self.geometry)
 
 
-def _kernel_gradient(
-    images: Array, shape: tuple[int, ...], gradient: Array, strides: Pair, padding: Padding, groups: int
-) -> Array:
-    """The images convolved with the gradient as a kernel, which `rhs_dilation` spreads to the images' grid.
+class Groups(Stock):
+    """Each group as a convolution of its own."""
 
-    Examples are summed over, so they take the place of input channels, and input channels that of examples. Groups
-    stay groups.
-    """
-    examples, height, width, channels = images.shape
-    lhs = images.reshape(examples, height, width, groups, channels // groups)
-    lhs = lhs.transpose(4, 1, 2, 3, 0).reshape(channels // groups, height, width, groups * examples)
-    around = []
-    for axis in range(2):
-        before = padding[axis][0]
-        around.append((before, shape[axis] - 1 + _spread(gradient, axis, strides) - images.shape[1 + axis] - before))
-    out = lax.conv_general_dilated(
-        lhs,
-        gradient.transpose(1, 2, 0, 3),
-        (1, 1),
-        around,
-        rhs_dilation=strides,
-        dimension_numbers=LAYOUT,
-        feature_group_count=groups,
-    )
-    return out.transpose(1, 2, 0, 3)
+    def convolve(self, images: Array, kernel: Array) -> Array:
+        parts = zip(self._split(images), self._split(kernel), strict=True)
+        return jnp.concatenate([self._alone(x.shape, k.shape).convolve(x, k) for x, k in parts], -1)
 
+    def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
+        part = (*shape[:3], shape[3] // self.geometry.groups)
+        parts = zip(self._split(kernel), self._split(gradient), strict=True)
+        return jnp.concatenate([self._alone(part, k.shape).images_gradient(part, k, g) for k, g in parts], -1)
 
-def _spread(gradient: Array, axis: int, strides: Pair) -> int:
-    """The length in pixels from the first window's start to the last one's."""
-    return (gradient.shape[1 + axis] - 1) * strides[axis] + 1
+    def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
+        part = (*shape[:3], shape[3] // self.geometry.groups)
+        parts = zip(self._split(images), self._split(gradient), strict=True)
+        return jnp.concatenate([self._alone(x.shape, part).kernel_gradient(x, part, g) for x, g in parts], -1)
+
+    def _split(self, array: Array) -> list[Array]:
+        return jnp.split(array, self.geometry.groups, -1)
+
+    def _alone(self, shape: Shape, kernel: Shape) -> Formulation:
+        return choose(shape, kernel, Geometry(self.geometry.strides, self.geometry.padding))

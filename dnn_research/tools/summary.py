@@ -30,6 +30,7 @@ from dnn_research import data, models, recipe
 from dnn_research.errors import UserError, construct
 from dnn_research.models import tracing
 from dnn_research.models.initialization import Operation, trace
+from dnn_research.ops.lowering import stock_operations
 
 BYTES = 4
 
@@ -121,17 +122,19 @@ def _receptive_field(field: tuple[float, float]) -> tuple[int, int] | Literal["a
 def macs_of_training(model: nn.Module, image_shape: Sequence[int]) -> int:
     """The multiply-adds of the forward pass for one image as training runs it: scanned, rematerialized, in one piece.
 
-    Beside a layer's own count (`Row.macs`) they include the connections that do not exist (`Row.connected`).
+    The count is of the stock operations, whatever formulation a platform runs. Beside a layer's own count (`Row.macs`)
+    they include the connections that do not exist (`Row.connected`).
     """
 
     def forward(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> Any:
         return model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
 
-    program = jax.make_jaxpr(forward)(
-        models.shapes(model, image_shape),
-        jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-        jax.eval_shape(lambda: jax.random.key(0)),
-    )
+    with stock_operations():
+        program = jax.make_jaxpr(forward)(
+            models.shapes(model, image_shape),
+            jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+            jax.eval_shape(lambda: jax.random.key(0)),
+        )
     return tracing.multiply_adds(program)
 
 
@@ -262,13 +265,16 @@ def _report(config: dict[str, Any], arguments: argparse.Namespace) -> str:
 
 
 def _num_classes(section: dict[str, Any]) -> dict[str, int]:
-    """The data set's number of classes as an argument; none where the data set cannot be opened, for the default."""
+    """The data set's number of classes as an argument; the config's own where the data set cannot be opened."""
     try:
         return {"num_classes": construct(data.create, "config.data", section).num_classes}
     except UserError:
-        source = section["source"]
-        print(f"note: {source} cannot be opened here; counting with the network's usual classes", file=sys.stderr)
-        return {}
+        source, classes = section["source"], section["synthetic_classes"]
+        print(
+            f"note: {source} cannot be opened here; counting with config.data.synthetic_classes, {classes}",
+            file=sys.stderr,
+        )
+        return {"num_classes": classes}
 
 
 def _times(numbers: Sequence[int]) -> str:

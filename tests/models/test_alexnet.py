@@ -17,6 +17,7 @@ from dnn_research.errors import UserError
 from dnn_research.models.alexnet import VARIANTS
 from dnn_research.models.initialization import Constant, HeNormal, Normal, Uniform, trace
 from dnn_research.models.layers import LocalResponseNorm, ceil_padding, max_pool
+from dnn_research.ops.lowering import stock_operations
 from dnn_research.tools import summary
 
 KEY = jax.random.key(0)
@@ -142,7 +143,9 @@ def test_upto_computes_no_more_convolutions_than_it_needs():
     model, variables, images = small()
     for upto, convolutions in {"conv1": 1, "pool2": 2, "conv4": 4, "fc8": 5}.items():
         run = functools.partial(model.apply, method="features", upto=upto)
-        assert str(jax.make_jaxpr(run)(variables, images)).count("conv_general_dilated[") == convolutions
+        with stock_operations():
+            program = str(jax.make_jaxpr(run)(variables, images))
+        assert program.count("conv_general_dilated[") == convolutions
 
 
 # --------------------------------------------------------------------------------------------------------- two towers

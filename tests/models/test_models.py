@@ -88,4 +88,10 @@ def test_unknown_field():
     with pytest.raises(UserError, match=r"resnet has no field 'dept'; did you mean 'depth'\?; it has depth, residual"):
         models.create("resnet", dept=50)
     with pytest.raises(UserError, match="no field 'parent'"):
-        models.create("resnet", parent=None)
+        models.create("resnet", parent="x")
+
+
+def test_a_field_set_to_none_is_not_given():
+    assert models.create("resnet_cifar", depth=20, stride_in=None, shortcut=None) == models.create(
+        "resnet_cifar", depth=20
+    )

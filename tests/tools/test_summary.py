@@ -13,7 +13,9 @@ import pytest
 
 from dnn_research import models
 from dnn_research.models import layers, tracing
+from dnn_research.models.googlenet import adaptive_average_pool
 from dnn_research.models.initialization import Operation, note_operation
+from dnn_research.ops import pooling
 from dnn_research.tools import summary
 from tests.models import paper_tables, test_paper_tables
 
@@ -175,7 +177,10 @@ FIELDS = {
         "aux1/fc": "all", "inception_5b/5x5": 715, "fc": "all",
     },
     # Four windows of four among 14 positions: 107 + 3 * 16.
-    ("googlenet", (("variant", "torchvision"),)): {"pool3": 75, "inception_4a/3x3": 107, "aux1/conv": 155},
+    ("googlenet", (("variant", "torchvision"),)): {
+        "pool3": 75, "inception_4a/3x3": 107, "aux1/pool": 155, "aux1/conv": 155, "aux1/fc": "all",
+        "aux1/classifier": "all", "inception_4d/3x3": 203, "aux2/pool": 251, "aux2/fc": "all",
+    },
     ("mobilenet", ()): {"conv0": 3, "dw2": 11, "pw13": 315, "fc": "all"},
     ("nin", ()): {"conv1": 5, "pool1": 7, "cccp6": 27, "gap": "all"},
 }  # fmt: skip
@@ -215,11 +220,39 @@ def test_receptive_fields_are_the_pixels_that_change_the_output():
 
     def unit(images):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nn, "max_pool", nn.avg_pool)
+            patch.setattr(pooling, "max_pool", nn.avg_pool)
             return model.apply(ones, images)[0, 12, 6, 0]
 
     seen = jax.grad(unit)(jnp.ones((1, *image_shape)))[0, :, :, 0] != 0
     assert (int(seen.any(1).sum()), int(seen.any(0).sum())) == rows["last"]
+
+
+class Windows(nn.Module):
+    """4 x 4 windows of maps that 4 need not divide, and a unit that sees two by two of them."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        del train
+        x = layers.Conv(1, (3, 3), (2, 2), ((1, 1), (1, 1)), name="conv")(images)
+        pooled = adaptive_average_pool(x, 4, name="pool")
+        pairs = layers.Conv(1, (2, 2), name="pairs")(pooled)
+        return pooled, pairs, layers.Dense(1, name="fc")(layers.flatten(pooled))
+
+
+# Windows are 4 of 14, 5 of 15 and 2 of 8 positions wide at most, and 4, 4 and 2 apart; positions are 2 pixels apart.
+@pytest.mark.parametrize(
+    ("size", "window", "pair"),
+    [(14, 3 + 3 * 2, 3 + 7 * 2), (15, 3 + 4 * 2, 3 + 8 * 2), (8, 3 + 1 * 2, 3 + 3 * 2)],
+)
+def test_receptive_fields_of_adaptive_windows_are_those_of_the_largest(size, window, pair):
+    model, image_shape = Windows(), (2 * size, 2 * size, 1)
+    rows = {row.layer: row.receptive_field for row in summary.count(model, image_shape)}
+    assert rows == {"conv": (3, 3), "pool": (window, window), "pairs": (pair, pair), "fc": "all"}
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), models.shapes(model, image_shape))
+    outputs = jax.jacobian(lambda images: model.apply(ones, images))(jnp.ones((1, *image_shape)))
+    for gradients, expected in zip(outputs, (window, pair, 2 * size), strict=True):
+        seen = gradients.reshape(-1, *image_shape[:2]) != 0
+        assert (int(seen.any(2).sum(1).max()), int(seen.any(1).sum(1).max())) == (expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +388,17 @@ def test_command_counts_the_data_sets_classes(capsys):
     assert summary.main(arguments) == 0
     fc = json.loads(capsys.readouterr().out)["layers"][-1]
     assert (fc["layer"], fc["out_shape"]) == ("fc", [7])
+
+
+@pytest.mark.parametrize(("words", "classes"), [("", 10), (":cifar100", 100), (":imagenet", 1000)])
+def test_command_counts_the_recipes_classes_without_its_data_set(capsys, words, classes):
+    arguments = ["--config", f"configs/nin.py{words}", "--config.data.source=tfds:not_prepared", "--json"]
+    assert summary.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["layers"][-1]["out_shape"] == [classes]
+    assert captured.err == (
+        f"note: tfds:not_prepared cannot be opened here; counting with config.data.synthetic_classes, {classes}\n"
+    )
 
 
 def test_command_names_what_is_wrong(capsys):
