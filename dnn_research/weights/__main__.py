@@ -4,6 +4,7 @@ python -m dnn_research.weights import --file resnet50.pth --lineage torchvision 
     --workdir runs/resnet50_torchvision
 python -m dnn_research.weights export --workdir runs/resnet50 --lineage torchvision --output resnet50.safetensors
 python -m dnn_research.weights certify --workdir runs/resnet50_torchvision
+    --peer_python peers/bin/python --file resnet50.pth
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research.errors import UserError
-from dnn_research.weights import bridge, conventions
+from dnn_research.weights import bridge, comparison, conventions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif known.command == "export":
             bridge.export_weights(known.workdir, known.checkpoint, known.ema, known.lineage, known.output, _say)
         else:
-            bridge.certify(known.workdir, known.output, _say)
+            bridge.certify(known.workdir, known.output, _peer(known.peer_python, known.file), _say)
     except UserError as error:
         if known.debug:
             raise
@@ -84,9 +85,25 @@ def _parser() -> argparse.ArgumentParser:
     certificate = commands.add_parser("certify", help="write what a network is and computes", allow_abbrev=False)
     certificate.add_argument("--workdir", type=Path, required=True)
     certificate.add_argument("--output", type=Path, help=f"default: {bridge.CERTIFICATE} in the work directory")
+    certificate.add_argument(
+        "--peer_python",
+        metavar="PATH",
+        help="a Python with the library that the weights are from: compares every layer",
+    )
+    certificate.add_argument("--file", type=Path, help="with --peer_python: the imported file, which the peer reads")
     for command in (add, out, certificate):
         command.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
+
+
+def _peer(python: str | None, file: Path | None) -> comparison.Peer | None:
+    if python is None and file is not None:
+        raise UserError("--file is what a peer reads; give --peer_python too")
+    if python is None:
+        return None
+    if file is None:
+        raise UserError("--peer_python needs --file, the imported file, which the peer reads itself")
+    return comparison.Peer(python, file)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

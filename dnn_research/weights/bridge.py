@@ -18,7 +18,7 @@ from flax import traverse_util
 from dnn_research import checkpoint, models, record
 from dnn_research.errors import UserError
 from dnn_research.recipe import load, plain
-from dnn_research.weights import conventions, files
+from dnn_research.weights import comparison, conventions, files
 
 Say = Callable[[str], None]
 
@@ -163,17 +163,32 @@ def export_weights(workdir: Path, which: str, ema: bool, lineage: str, output: P
     say(f"{output}: {len(theirs)} tensors, {sum(array.size for array in theirs.values()):,} numbers, as {lineage}'s")
 
 
-def certify(workdir: Path, output: Path | None, say: Say) -> dict[str, Any]:
+def certify(workdir: Path, output: Path | None, peer: comparison.Peer | None, say: Say) -> dict[str, Any]:
     """Writes what a work directory's network is and computes, so that anybody can check it.
 
+    Args:
+        output: the file to write, by default in the work directory.
+        peer: the other implementation to compare every layer with, if any.
+
     Returns:
-        The certificate: source and input convention, network, checksums of all arrays, logits of two fixed images.
+        The certificate: source and input convention, network, checksums of all arrays, logits of two fixed images, and
+        the differences from the peer's layers on these images; a convolution whose bias went into the running mean of
+        the normalization after it (Keras' ResNets) is compared at that normalization's output.
+
+    Raises:
+        UserError: the file exists, or the comparison cannot be made; then nothing is written.
     """
+    path = output or workdir / CERTIFICATE
+    if path.exists():
+        raise UserError(f"{path} exists; remove it, or give another --output")
     run = checkpoint.read_run(workdir)
     model, variables = checkpoint.load_network(workdir)
     data = run["config"]["data"]
     size = run.get("imported", {}).get("image_size", data["image_size"])
     images = fixed_images(2, size, data["channels"])
+    compared = None
+    if peer is not None:
+        compared = comparison.compare(peer, run.get("imported"), model, _fields(run), variables, images)
     logits = np.asarray(jax.jit(lambda v, x: model.apply(v, x))(variables, jnp.asarray(images)))
     leaves = {"/".join(path): np.asarray(leaf) for path, leaf in sorted(_flat(variables).items())}
     certificate = {
@@ -194,17 +209,28 @@ def certify(workdir: Path, output: Path | None, say: Say) -> dict[str, Any]:
             "largest": np.sort(logits, axis=-1)[:, ::-1][:, :5].tolist(),
             "top5": np.argsort(-logits, axis=-1)[:, :5].tolist(),
         },
+        "peer": compared,
         "versions": {"python": platform.python_version(), **{n: metadata.version(n) for n in ("jax", "numpy", "flax")}},
         "device": jax.devices()[0].device_kind,
     }
-    path = output or workdir / CERTIFICATE
-    if path.exists():
-        raise UserError(f"{path} exists; remove it, or give another --output")
     path.write_text(json.dumps(certificate, indent=1) + "\n")
     say(f"{path}: {len(leaves)} arrays, {certificate['parameters']:,} parameters; top 5 of the fixed images:")
     for top, values in zip(certificate["logits"]["top5"], certificate["logits"]["largest"], strict=True):
         say("  " + ", ".join(f"class {n} {value:.4f}" for n, value in zip(top, values, strict=True)))
+    if compared is not None:
+        say(_worst_layer(compared))
     return certificate
+
+
+def _worst_layer(compared: Mapping[str, Any]) -> str:
+    layers = compared["layers"]
+    name = comparison.worst(layers)
+    versions = ", ".join(f"{library} {version}" for library, version in compared["versions"].items())
+    return (
+        f"{len(layers)} layers compared with {compared['lineage']}'s {compared['network']} ({versions}); the farthest: "
+        f"{name} ({layers[name]['theirs']}), relative difference {layers[name]['max_relative_difference']:.1e}, "
+        f"absolute {layers[name]['max_abs_difference']:.1e}"
+    )
 
 
 def fixed_images(count: int, size: int, channels: int) -> np.ndarray:

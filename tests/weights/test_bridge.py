@@ -11,7 +11,8 @@ from dnn_research import checkpoint, models, recipe, train
 from dnn_research.weights import __main__ as command
 from dnn_research.weights import bridge, conventions, files
 from tests.weights import pattern
-from tests.weights.test_peers import NETWORKS, PEERS, shapes_of
+from tests.weights.networks import NETWORKS
+from tests.weights.test_peers import PEERS, shapes_of
 
 RESNET = ["--lineage", "torchvision", "--config", "configs/resnet18.py"]
 
@@ -82,10 +83,10 @@ def test_export_gives_back_the_file_bit_for_bit(tmp_path, weights_file, resnet18
 
 @pytest.mark.parametrize("recording", [name for name in NETWORKS if not name.startswith("keras")])
 def test_every_torch_layout_comes_back_from_ours(recording):
-    lineage, name, fields = NETWORKS[recording]
-    narrow = {} if name == "mobilenet" else {"depth": 18} if name == "resnet" else {}
-    network = models.create(name, **{**fields, **narrow})
-    convention = conventions.convention(lineage, name)
+    peer = NETWORKS[recording]
+    narrow = {"depth": 18} if peer.ours == "resnet" else {}
+    network = models.create(peer.ours, **{**peer.fields, **narrow})
+    convention = conventions.convention(peer.lineage, peer.ours)
     every_field = {field: getattr(network, field) for field in network.__dataclass_fields__}
     shapes = shapes_of(network)
     layout = conventions.layout(convention, every_field, shapes)
@@ -164,6 +165,7 @@ def test_a_certificate_can_be_checked(tmp_path, weights_file, capsys):
     assert certificate["parameters"] == 11_689_512
     assert certificate["imported"]["sha256"] == files.sha256(weights_file)
     assert certificate["input"]["channels"] == "rgb"
+    assert certificate["peer"] is None
     model, variables = checkpoint.load_network(tmp_path / "run")
     logits = np.asarray(model.apply(variables, jnp.asarray(bridge.fixed_images(2, 224, 3))))
     assert certificate["logits"]["top5"] == np.argsort(-logits, axis=-1)[:, :5].tolist()

@@ -1,7 +1,8 @@
-"""The same weights give the same logits here as in torchvision, timm and Keras.
+"""The same weights give the same logits here as in torchvision, timm and Keras, and layers are torch's.
 
-What the peers compute was recorded once (`peers/record.py`, `peers/recorded.json`) for weights and images that anyone
-can make again (`pattern.py`), so that none of them is needed here.
+What the peers compute was recorded once (`peers/record.py`, `peers/recorded.json`, `peers/layers.py`) for weights and
+images that anyone can make again (`pattern.py`), so that none of them is needed here. `test_live_peers.py` asks the
+peers themselves.
 """
 
 import json
@@ -14,59 +15,37 @@ import numpy as np
 import pytest
 
 from dnn_research import models
+from dnn_research.models.layers import Conv, LocalResponseNorm, ceil_padding, max_pool
 from dnn_research.weights import conventions
 from tests.weights import pattern
+from tests.weights.networks import NETWORKS, QUICK
+from tests.weights.peers import layers
 
 PEERS = Path(__file__).parent / "peers"
 RECORDED = json.loads((PEERS / "recorded.json").read_text())["networks"]
-
-VGG = {"image_size": 224}
-RESNET = {"residual": True, "shortcut": "B"}
-
-# Recording -> lineage, our network, the fields that the weights call for.
-NETWORKS = {
-    "torchvision_alexnet": ("torchvision", "alexnet", {"variant": "torchvision", "stem": "imagenet"}),
-    **{
-        f"torchvision_vgg{depth}{'_bn' if bn else ''}": ("torchvision", "vgg", {"variant": v, "batch_norm": bn, **VGG})
-        for depth, v in ((11, "A"), (13, "B"), (16, "D"), (19, "E"))
-        for bn in (False, True)
-    },
-    "torchvision_googlenet": ("torchvision", "googlenet", {"variant": "torchvision", "aux_heads": True}),
-    "torchvision_googlenet_training": ("torchvision", "googlenet", {"variant": "torchvision", "aux_heads": True}),
-    **{
-        f"{lineage}_resnet{depth}": (lineage, "resnet", {"depth": depth, "stride_in": "3x3", **RESNET})
-        for lineage in ("torchvision", "timm")
-        for depth in (18, 34, 50, 101, 152)
-    },
-    "timm_mobilenetv1_100": ("timm", "mobilenet", {"lineage": "torch", "activation": "relu6", "width": 1.0}),
-    **{
-        f"keras_VGG{depth}": ("keras", "vgg", {"variant": v, "batch_norm": False, **VGG})
-        for depth, v in ((16, "D"), (19, "E"))
-    },
-    **{
-        f"keras_ResNet{depth}": ("keras", "resnet", {"depth": depth, "stride_in": "1x1", **RESNET})
-        for depth in (50, 101, 152)
-    },
-    **{
-        f"keras_MobileNet_{width}": ("keras", "mobilenet", {"lineage": "keras", "activation": "relu6", "width": width})
-        for width in (0.25, 0.5, 0.75, 1.0)
-    },
-}
-QUICK = {
-    "torchvision_googlenet",
-    "torchvision_googlenet_training",
-    "torchvision_resnet18",
-    "torchvision_resnet50",
-    "timm_mobilenetv1_100",
-    "keras_ResNet50",
-    "keras_MobileNet_0.25",
-    "keras_MobileNet_1.0",
-}
 
 
 def shapes_of(network):
     tree = models.shapes(network, (224, 224, 3))
     return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def outputs(network, variables, channels, *, training):
+    """What a network of ours puts out for the pattern's images: [outputs, 2, classes], as `record.logits` has it."""
+    images = pattern.images(2, 224)
+    # A network that was trained on BGR was shown the first channel as blue; ours is turned around.
+    images = jnp.asarray(images[..., ::-1] if channels == "bgr" else images)
+    if not training:
+        return np.asarray(jax.jit(lambda v: network.apply(v, images))(variables))[None]
+    run = jax.jit(
+        lambda v: network.apply(v, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    )
+    return np.stack(run(variables)[0])
+
+
+def worst_difference(ours, theirs):
+    """The largest difference of any of the outputs [outputs, 2, classes], relative to its peer's largest logit."""
+    return float((np.abs(ours - theirs).max((1, 2)) / np.abs(theirs).max((1, 2))).max())
 
 
 def test_every_recording_is_compared():
@@ -78,19 +57,20 @@ def test_every_recording_is_compared():
     "recording", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 )
 def test_same_logits(recording):
-    lineage, name, fields = NETWORKS[recording]
-    training = recording.endswith("training")
-    no_dropout = {"dropout_rate": 0.0, "aux_dropout_rate": 0.0} if training else {}
-    network = models.create(name, **fields, **no_dropout)
-    convention = conventions.convention(lineage, name)
+    peer = NETWORKS[recording]
+    fields = peer.fields
+    no_dropout = {"dropout_rate": 0.0, "aux_dropout_rate": 0.0} if peer.training else {}
+    network = models.create(peer.ours, **fields, **no_dropout)
+    convention = conventions.convention(peer.lineage, peer.ours)
     all_fields = {field: getattr(network, field) for field in network.__dataclass_fields__}
     shapes = shapes_of(network)
-    fill = pattern.keras_tensor if lineage == "keras" else pattern.torch_tensor
-    variance = 4.0 if name == "resnet" else 1.0
+    fill = pattern.keras_tensor if peer.lineage == "keras" else pattern.torch_tensor
     theirs = {
-        key: fill(key, shape, variance) for key, shape in conventions.layout(convention, all_fields, shapes).items()
+        key: fill(key, shape, peer.variance)
+        for key, shape in conventions.layout(convention, all_fields, shapes).items()
     }
-    assert sum(array.size for array in theirs.values()) + _tracked(lineage, theirs) == RECORDED[recording]["numbers"]
+    numbers = sum(array.size for array in theirs.values()) + _tracked(peer.lineage, theirs)
+    assert numbers == RECORDED[recording]["numbers"]
     found = convention.fields(theirs)
     assert {key: found[key] for key in fields if key in found} == {key: fields[key] for key in fields if key in found}
 
@@ -101,20 +81,10 @@ def test_same_logits(recording):
         for parent in parents:
             node = node.setdefault(parent, {})
         node[leaf] = jnp.asarray(array)
-    images = pattern.images(2, 224)
-    # A network that was trained on BGR was shown the first channel as blue; ours is turned around.
-    images = jnp.asarray(images[..., ::-1] if convention.channels == "bgr" else images)
-    if training:
-        run = jax.jit(
-            lambda v: network.apply(v, images, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
-        )
-        logits = np.stack(run(variables)[0])
-    else:
-        logits = np.asarray(jax.jit(lambda v: network.apply(v, images))(variables))[None]
+    logits = outputs(network, variables, convention.channels, training=peer.training)
     expected = np.load(PEERS / f"{recording}.npy")
     assert logits.shape == expected.shape
-    for ours, peer in zip(logits, expected, strict=True):
-        assert np.abs(ours - peer).max() < 1e-4 * np.abs(peer).max()
+    assert worst_difference(logits, expected) < 1e-4
 
 
 def _tracked(lineage, theirs):
@@ -126,3 +96,37 @@ def test_the_pattern_is_what_it_was_when_the_peers_were_recorded():
     weights = pattern.torch_tensor("layer1.0.conv1.weight", (64, 64, 3, 3))
     assert zlib.crc32(weights.tobytes()) == 1687537357
     assert zlib.crc32(pattern.images(2, 224).tobytes()) == 2200531485
+
+
+def layer_output(name):
+    """A layer of `layers.LAYERS` as our networks have it."""
+    layer = layers.LAYERS[name]
+    x = jnp.asarray(layers.images(name))
+    if isinstance(layer, layers.Norm):
+        return LocalResponseNorm(layer.size, layer.k, layer.alpha, layer.beta, mean=True).apply({}, x)
+    if isinstance(layer, layers.Pool):
+        window, strides = (layer.window, layer.window), (layer.stride, layer.stride)
+        padding = ceil_padding(x, window, strides, layer.padding)
+        return max_pool(x, window_shape=window, strides=strides, padding=padding, name=name)
+    kernel = conventions.CONV.ours(pattern.torch_tensor(f"{name}/weight", layer.kernel_shape))
+    bias = pattern.torch_tensor(f"{name}/bias", (layer.features,))
+    params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    size, around = (layer.kernel, layer.kernel), (layer.padding, layer.padding)
+    conv = Conv(layer.features, size, (layer.stride, layer.stride), (around, around), layer.groups)
+    return conv.apply({"params": params}, x)
+
+
+def assert_is_torchs(name, expected):
+    ours = layer_output(name)
+    assert ours.shape == expected.shape
+    if isinstance(layers.LAYERS[name], layers.Pool):
+        np.testing.assert_array_equal(ours, expected)
+    else:
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", layers.LAYERS)
+def test_layers_are_torchs(name):
+    with np.load(layers.RECORDED) as recorded:
+        assert set(recorded) == set(layers.LAYERS)
+        assert_is_torchs(name, recorded[name])
