@@ -53,6 +53,8 @@ SMOKE: dict[str, Any] = {
     "eval.batch_size": 8,
     "eval.every_steps": 3,
     "checkpoint.every_steps": 3,
+    "checkpoint.init_from": None,
+    "checkpoint.init_exclude": (),
     "record.every_steps": 1,
 }
 

@@ -30,7 +30,7 @@ def test_laptops_are_whole_too():
     laptops = [path for path in RECIPES if hasattr(recipe._execute(path), "LAPTOP")]
     assert len(laptops) >= 2
     for path in laptops:
-        assert train.set_up(recipe.load(f"{path}:laptop")).dataset.num_train in (4000, 10240)
+        assert train.set_up(recipe.load(f"{path}:laptop")).dataset.num_train in (100, 4000, 10240)
 
 
 def test_command_line_carries_through_computed_values():
@@ -105,4 +105,4 @@ def test_a_row_differs_in_nothing_but_its_paths(path):
     for name, row in module.ROWS.items():
         changed = recipe.flatten(recipe.plain(recipe.load(f"{path}:{name}").config))
         assert {key for key in changed if changed[key] != baseline[key]} <= set(row)
-        assert {key: changed[key] for key in row} == row
+        assert {key: changed[key] for key in row} == json.loads(json.dumps(row))
