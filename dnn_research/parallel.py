@@ -219,7 +219,8 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
 
 def mean(tree: Any) -> Any:
     """The mean over all devices, inside a step."""
-    return lax.pmean(tree, AXIS) if jax.tree.leaves(tree) else tree
+    # XLA copies what it reduces over a single device.
+    return lax.pmean(tree, AXIS) if jax.tree.leaves(tree) and lax.axis_size(AXIS) > 1 else tree
 
 
 def mean_gradient(grads: Any, layout: Layout = WHOLE) -> Any:
@@ -241,7 +242,7 @@ def mean_gradient(grads: Any, layout: Layout = WHOLE) -> Any:
 
 def total(tree: Any, layout: Layout = WHOLE) -> Any:
     """The sum over all devices, inside a step; of a group of towers, which compute the same, only the first counts."""
-    if not jax.tree.leaves(tree):
+    if not jax.tree.leaves(tree) or lax.axis_size(AXIS) == 1:
         return tree
     if layout.towers > 1:
         first = lax.axis_index(AXIS) % layout.towers == 0

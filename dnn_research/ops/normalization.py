@@ -69,6 +69,8 @@ def _batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Ioffe and Szegedy 2015, section 3: scale / sigma (g - mean(g) - x_hat mean(g x_hat))."""
     images, scale, mean, var = kept
+    # XLA would find what the forward pass subtracts here again, and keep it as another array of the images' size.
+    mean = lax.optimization_barrier(mean)
     gradient = gradients[0]
     axes = tuple(range(images.ndim - 1))
     inverse = lax.rsqrt(var + epsilon)
@@ -76,8 +78,11 @@ def _batch_norm_backward(
     of_scale = (gradient * (images - _last(mean, images))).sum(axes) * inverse
     examples = images.size // images.shape[-1]
     shift, slope = _mean_over_devices((of_bias / examples, of_scale / examples), axis_name)
-    centred = (images - _last(mean, images)) * _last(slope * inverse, images)
-    return (gradient - _last(shift, images) - centred) * _last(scale * inverse, images), of_scale, of_bias
+    # For the same reason the terms of an image are gathered in one factor and one constant.
+    factor = scale * inverse
+    of_images = gradient * _last(factor, images) - images * _last(factor * slope * inverse, images)
+    of_images += _last(factor * (slope * inverse * mean - shift), images)
+    return of_images, of_scale, of_bias
 
 
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
