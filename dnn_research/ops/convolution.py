@@ -26,12 +26,12 @@ from dnn_research.ops.winograd import Winograd
 
 __all__ = ["Padding", "Pair", "conv"]
 
-# Channels on either side from which Winograd's sums cost less than the multiplications that they save.
-CHANNELS = 32
 # Channels of a block, the fewest and the most, with which a strided first layer is done in blocks.
 BLOCK_CHANNELS = (32, 64)
 # Channels up to which patches are gathered from planes.
 PLANE_CHANNELS = 4
+# The fewest examples and the largest maps for which the stock gradient of the kernel is the fastest.
+STOCK_EXAMPLES, STOCK_POSITIONS = 16, 56**2
 
 
 def conv(
@@ -124,7 +124,7 @@ def choose(shape: Shape, kernel: Shape, geometry: Geometry) -> Formulation:
     if kernel[:2] == (1, 1) and geometry.padding == ((0, 0), (0, 0)):
         return Pointwise(geometry.strides)
     square = taps == kernel[1]
-    if geometry.strides == (1, 1) and square and min(channels, features) >= CHANNELS:
+    if geometry.strides == (1, 1) and square:
         size = winograd.tile_size(height, width, taps, examples, min(channels, features))
         if size is not None and all(side < taps for pair in geometry.padding for side in pair):
             return Winograd(geometry.padding, size)
@@ -135,9 +135,16 @@ def choose(shape: Shape, kernel: Shape, geometry: Geometry) -> Formulation:
 
 
 class Plain(Stock):
-    """The stock convolution, with a faster gradient of the kernel."""
+    """The stock convolution, with a faster gradient of the kernel where maps are large or the batch is small.
+
+    The stock gradient has examples for channels and maps for kernels. On two cores, 64 channels in and out: 151 GFLOP/s
+    with 16 images of 56x56, 10 with 8 of 224x224.
+    """
 
     def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
+        examples, height, width, _ = gradient.shape
+        if examples >= STOCK_EXAMPLES and height * width <= STOCK_POSITIONS:
+            return super().kernel_gradient(images, shape, gradient)
         gathered = planes if shape[2] <= PLANE_CHANNELS else patches
         return gathered.kernel_gradient(images, shape, gradient, self.geometry)
 

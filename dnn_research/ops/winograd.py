@@ -27,6 +27,9 @@ Array = jax.Array
 # Where polynomials are evaluated, besides infinity, for four and for six points. The usual 0, 1, -1, 2, -2 err four
 # times as much.
 POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
+# Side of the kernel -> side of a tile, the first choice first -> channels from which its sums cost less than the
+# multiplications that they save.
+CHANNELS = {3: {4: 48, 2: 96}, 5: {2: 32}}
 # Tiles of a batch from which this is faster than the plain sum, and the most that tiles may exceed the maps by.
 TILES, WASTE = 100, 1.4
 # Tiles that a matrix product takes at least, if the batch has them.
@@ -43,9 +46,10 @@ def tile_size(height: int, width: int, taps: int, examples: int, channels: int) 
         examples: the batch.
         channels: the fewer of those that go in and come out.
     """
-    for size in {3: (4, 2), 5: (2,)}.get(taps, ()):
+    for size, fewest in CHANNELS.get(taps, {}).items():
         tiles = -(-height // size) * -(-width // size)
-        if tiles * examples >= max(TILES, channels // 2) and tiles * size**2 < WASTE * height * width:
+        enough = channels >= fewest and tiles * examples >= max(TILES, channels // 2)
+        if enough and tiles * size**2 < WASTE * height * width:
             return size
     return None
 

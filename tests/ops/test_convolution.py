@@ -30,12 +30,12 @@ CHOSEN = [
     (Depthwise, (2, 15, 14, 8), (3, 3), 8, (2, 2), ((0, 1), (0, 1)), 8),
     (Depthwise, (2, 128, 80, 32), (3, 3), 32, (2, 2), SAME_3, 32),
     (Groups, (2, 9, 9, 12), (5, 5), 8, (1, 1), ((2, 2), (2, 2)), 2),
-    (Groups, (2, 28, 28, 64), (3, 3), 64, (1, 1), SAME_3, 2),
+    (Groups, (2, 28, 28, 96), (3, 3), 96, (1, 1), SAME_3, 2),
     (Pointwise, (2, 9, 8, 5), (1, 1), 7, (1, 1), NO_PADDING, 1),
     (Pointwise, (8, 28, 28, 16), (1, 1), 8, (2, 2), NO_PADDING, 1),
-    (Winograd, (2, 56, 56, 32), (3, 3), 40, (1, 1), SAME_3, 1),
-    (Winograd, (4, 30, 27, 32), (3, 3), 32, (1, 1), NO_PADDING, 1),
-    (Winograd, (8, 13, 14, 32), (3, 3), 48, (1, 1), ((2, 0), (1, 2)), 1),
+    (Winograd, (2, 56, 56, 48), (3, 3), 56, (1, 1), SAME_3, 1),
+    (Winograd, (4, 30, 27, 64), (3, 3), 48, (1, 1), NO_PADDING, 1),
+    (Winograd, (8, 13, 14, 96), (3, 3), 96, (1, 1), ((2, 0), (1, 2)), 1),
     (Winograd, (2, 27, 27, 32), (5, 5), 32, (1, 1), ((2, 2), (2, 2)), 1),
     (Blocks, (2, 67, 64, 3), (11, 11), 8, (4, 4), ((0, 3), (0, 3)), 1),
     (Blocks, (1, 231, 227, 3), (11, 11), 96, (4, 4), NO_PADDING, 1),
@@ -43,6 +43,7 @@ CHOSEN = [
     (Plain, (2, 17, 16, 3), (3, 3), 8, (1, 1), SAME_3, 1),
     (Plain, (4, 9, 7, 48), (3, 3), 16, (2, 2), SAME_3, 1),
     (Plain, (2, 4, 4, 16), (3, 3), 16, (1, 1), SAME_3, 1),
+    (Plain, (16, 8, 8, 16), (3, 3), 16, (1, 1), SAME_3, 1),
     (Stock, (2, 2, 2, 3), (3, 3), 4, (1, 1), NO_PADDING, 1),
     (Stock, (2, 8, 8, 3), (3, 3), 4, (1, 1), ((-1, 2), (0, -2)), 1),
 ]
@@ -124,7 +125,7 @@ def test_an_empty_batch_has_gradients_of_zero():
     assert not of_kernel.any()
 
 
-@pytest.mark.parametrize("channels", [3, 32])
+@pytest.mark.parametrize("channels", [3, 48])
 def test_works_under_scan_remat_and_vmap(channels):
     images = normal(2, 28, 28, channels)
     kernels = normal(4, 3, 3, channels, channels) / channels
@@ -169,7 +170,7 @@ def test_accelerators_get_the_stock_operations(
 
 
 def test_a_context_forces_the_stock_operations():
-    images, kernel = normal(2, 56, 56, 32), normal(3, 3, 32, 32)
+    images, kernel = normal(2, 56, 56, 64), normal(3, 3, 64, 64)
     with stock_operations():
         text = lowered(lambda x, k: conv(x, k, padding=SAME_3), images, kernel, platform="cpu")
     assert text.count("stablehlo.convolution") == 1 and "dot_general" not in text
