@@ -1,136 +1,168 @@
-"""Measures a recipe's train step: time to trace and compile it, time of a step, memory.
+"""Measures train step and inference: speed, memory, compile and start-up time, beside PyTorch and stock operations.
 
-With --compare, variants of one field are measured in one process, their steps in turn, so that a busy machine bears on
-all alike. Synthetic images; nothing is written.
+    python -m dnn_research.tools.benchmark --network all --peer torch --peer_python PATH [--compiled] [--stock]
+    python -m dnn_research.tools.benchmark --network resnet50,nin --batch_sizes 1,16 --mode inference --devices 2
+    python -m dnn_research.tools.benchmark --config configs/nin.py --compare model.mlpconv=True,False
 
-python -m dnn_research.tools.benchmark --config configs/resnet110_cifar10.py --config.batch_size=32 \
-    --compare model.scan_blocks=False,True
+Everything runs in one process, step by step in turn, so that a busy machine bears on all alike: contenders of ours, and
+a child process in the peer's Python that waits while we compute. The peer's networks mirror ours layer by layer: the
+same weights must give the same logits, loss and gradient, else nothing is measured. Synthetic images; nothing is
+written.
 """
 
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
-import jax
-
-from dnn_research import parallel, recipe, train
 from dnn_research.errors import UserError
+from dnn_research.tools.measuring import networks
+from dnn_research.tools.measuring.networks import DTYPES, Entry
+
+MODES = ("train", "inference")
 
 
-@dataclasses.dataclass
-class Measurement:
-    """Seconds, images a second, and GiB of temporary memory that the compiled step takes."""
+class Parser(argparse.ArgumentParser):
+    """Whose complaints are the command's."""
 
-    variant: str
-    trace_seconds: float
-    compile_seconds: float
-    step_seconds: float
-    images_per_second: float
-    temporary_gib: float
-
-
-class Variant:
-    """A compiled train step with its state and a batch."""
-
-    def __init__(self, name: str, config: str, overrides: Sequence[str]) -> None:
-        setup = train.set_up(recipe.load(config, overrides))
-        self.name, self.batch_size = name, setup.batch_size
-        state = train.initial_state(setup, setup.task.init(parallel.initial_key(setup.seed)))
-        step = parallel.on_each_device(
-            train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state
-        )
-        self.state = parallel.replicate(state, setup.layout)
-        with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
-            self.batch = parallel.shard(next(batches), setup.layout)
-        started = time.perf_counter()
-        lowered = step.lower(self.state, self.batch)
-        traced = time.perf_counter()
-        self.step = lowered.compile()
-        self.trace_seconds, self.compile_seconds = traced - started, time.perf_counter() - traced
-        self.seconds: list[float] = []
-
-    def run(self) -> None:
-        """Takes one step and notes its time."""
-        started = time.perf_counter()
-        self.state, report = self.step(self.state, self.batch)
-        jax.block_until_ready((self.state, report))
-        self.seconds.append(time.perf_counter() - started)
-
-    def measured(self) -> Measurement:
-        """The medians; the first step, which warms up, is left out."""
-        step = statistics.median(self.seconds[1:])
-        temporary = self.step.memory_analysis().temp_size_in_bytes / 2**30
-        return Measurement(self.name, self.trace_seconds, self.compile_seconds, step, self.batch_size / step, temporary)
-
-
-def measure(config: str, overrides: Sequence[str], compare: str | None, steps: int) -> list[Measurement]:
-    """Measures every variant.
-
-    Args:
-        config: FILE[:WORD,...].
-        overrides: such as `config.batch_size=32`.
-        compare: `KEY=VALUE,VALUE,...`, or None to measure the recipe as it is.
-        steps: of each variant, besides the one that warms up.
-    """
-    key, equals, values = (compare or "").partition("=")
-    if compare and not equals:
-        raise UserError(f"--compare {compare} lacks its values; write it as --compare KEY=VALUE,VALUE")
-    wanted = {f"{key}={value}": [f"{key}={value}"] for value in values.split(",")} if compare else {"as it is": []}
-    given = ["data.source=synthetic", "data.synthetic_examples=256", *overrides]
-    variants = [Variant(name, config, [*given, *change]) for name, change in wanted.items()]
-    for _ in range(steps + 1):
-        for variant in variants:
-            variant.run()
-    return [variant.measured() for variant in variants]
-
-
-def table(measurements: Sequence[Measurement]) -> str:
-    """One line a variant."""
-    width = max(len(m.variant) for m in measurements)
-    lines = [f"{'variant':<{width}}  trace s  compile s  step ms  images/s  temporary GiB"]
-    lines += [
-        f"{m.variant:<{width}}  {m.trace_seconds:>7.1f}  {m.compile_seconds:>9.1f}  {1000 * m.step_seconds:>7.0f}  "
-        f"{m.images_per_second:>8.1f}  {m.temporary_gib:>13.2f}"
-        for m in measurements
-    ]
-    return "\n".join(lines)
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dnn_research.tools.benchmark", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
-    )
-    parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]")
-    parser.add_argument("--compare", metavar="KEY=VALUE,VALUE", help="measure these values of a field of the config")
-    parser.add_argument("--steps", type=int, default=5, help="steps of each variant (default 5)")
-    parser.add_argument("--json", action="store_true", help="prints one JSON list instead")
-    known, rest = parser.parse_known_args(arguments)
-    strange = [argument for argument in rest if not argument.startswith("--config.")]
-    # A step that was compiled before would be read from the cache in no time.
-    jax.config.update("jax_enable_compilation_cache", False)
     try:
-        if strange or known.steps < 1:
-            raise UserError(
-                f"unknown argument {strange[0]}" if strange else f"--steps is {known.steps}: give 1 or more"
-            )
-        found = measure(known.config, [override.removeprefix("--") for override in rest], known.compare, known.steps)
+        known, overrides = parse(arguments)
+        _measure(known, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    device = jax.devices()[0]
-    about: dict[str, Any] = {"devices": jax.device_count(), "device": device.device_kind, "jax": jax.__version__}
-    if known.json:
-        print(json.dumps([{**about, **dataclasses.asdict(m)} for m in found]))
-    else:
-        print(f"{known.config}, {about['devices']} x {about['device']}, jax {about['jax']}, {known.steps} steps each")
-        print(table(found))
     return 0
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and overrides of the config such as `config.batch_size=32`."""
+    parser = Parser(
+        prog="python -m dnn_research.tools.benchmark", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--network", metavar="NAME,...", help="benchmark networks at their native size, or all")
+    parser.add_argument("--config", metavar="FILE[:WORD,...]", help="a recipe instead; --config.KEY=VALUE changes it")
+    parser.add_argument("--compare", metavar="KEY=VALUE,VALUE", help="measure these values of a field of the config")
+    parser.add_argument("--mode", metavar="MODE,...", help="train, inference (default: both; with --config, train)")
+    parser.add_argument("--batch_sizes", metavar="N,...", help="default: each network's own")
+    parser.add_argument("--dtype", help="float32 or bfloat16 to compute in")
+    parser.add_argument("--devices", type=int, metavar="N", help="CPU devices to make, or accelerators to use")
+    parser.add_argument("--steps", type=int, default=5, metavar="N", help="turns of each contender (default 5)")
+    parser.add_argument("--stock", action="store_true", help="also our network with JAX's stock operations")
+    parser.add_argument("--peer", help="torch: also the same network in PyTorch, eager in both memory formats")
+    parser.add_argument("--peer_python", metavar="PATH", help="the peer's Python; default: $DNN_PEER_PYTHON, or this")
+    parser.add_argument("--compiled", action="store_true", help="the peer's better format by torch.compile, too")
+    parser.add_argument("--quick", action="store_true", help="no fresh processes: no peak memory, no start-up times")
+    parser.add_argument("--json", action="store_true", help="prints one JSON object; the table goes to stderr")
+    known, rest = parser.parse_known_args(arguments)
+    strange = [argument for argument in rest if not argument.startswith("--config.")]
+    if strange:
+        raise UserError(f"unknown argument {strange[0]}")
+    _check(known, rest)
+    return known, [override.removeprefix("--") for override in rest]
+
+
+def _check(known: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Raises UserError for options that do not go together."""
+    if bool(known.network) == bool(known.config):
+        raise UserError("give either --network (a name, or all) or --config FILE")
+    if known.network and (known.compare or overrides):
+        raise UserError("--compare and --config.KEY=VALUE go with --config FILE: a benchmark network is what it is")
+    if known.config and known.peer:
+        raise UserError("--peer goes with --network: it mirrors the benchmark networks alone")
+    if known.peer not in (None, "torch"):
+        raise UserError(f"--peer is '{known.peer}'; it can be torch")
+    for option in ("compiled", "peer_python"):
+        if getattr(known, option) and not known.peer:
+            raise UserError(f"--{option} needs --peer torch")
+    for option in ("steps", "devices"):
+        value = getattr(known, option)
+        if value is not None and value < 1:
+            raise UserError(f"--{option} is {value}: give 1 or more")
+    if known.dtype not in (None, *DTYPES):
+        raise UserError(f"--dtype is '{known.dtype}'; it can be {' or '.join(DTYPES)}")
+
+
+def _measure(known: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Measures and prints."""
+    modes = _words("--mode", known.mode or ("train" if known.config else ",".join(MODES)), MODES)
+    groups = contenders(known, overrides)
+    # Here, not above: they take seconds to import, which a mistyped option should not cost.
+    import jax
+
+    from dnn_research import parallel
+    from dnn_research.tools.measuring import machine, measurement, peer, report
+
+    command = peer.command(known.peer_python) if known.peer else None
+    # A step that was compiled before would be read from the cache in no time.
+    jax.config.update("jax_enable_compilation_cache", False)
+    machine.use_devices(known.devices)
+    for entries in groups:
+        parallel.check_divides(entries[0].case.batch_size, "batch_size")
+
+    about = machine.about()
+    options = measurement.Options(known.steps, command, known.compiled, not known.quick, known.devices)
+    measuring, results = measurement.Measuring(options), []
+    stream = sys.stderr if known.json else sys.stdout
+    print(report.heading(about, known.steps), file=stream, flush=True)
+    for entries in groups:
+        for mode in modes:
+            measured = measuring.measure(entries, mode)
+            print(report.group(measured), file=stream, flush=True)
+            results += [dataclasses.asdict(m) for m in measured]
+    if known.json:
+        print(json.dumps({**about, "peer": measuring.peer_about, "check": measuring.differences, "results": results}))
+
+
+def contenders(known: argparse.Namespace, overrides: Sequence[str]) -> list[list[Entry]]:
+    """Our contenders, by network and batch size."""
+    sizes = [_size(word) for word in known.batch_sizes.split(",")] if known.batch_sizes is not None else [None]
+    if known.network:
+        cases = [
+            networks.benchmark(name, size, known.dtype or DTYPES[0])
+            for name in networks.names(known.network)
+            for size in sizes
+        ]
+    else:
+        cases = [networks.of_recipe(known.config, overrides, size, known.dtype) for size in sizes]
+    groups = []
+    for case in cases:
+        entries = [Entry(name, case.changed(*change)) for name, change in _variants(known.compare).items()]
+        if known.stock:
+            entries.append(Entry("stock", entries[0].case, stock=True))
+        groups.append(entries)
+    return groups
+
+
+def _variants(compare: str | None) -> dict[str, list[str]]:
+    """Name -> overrides of each value to compare."""
+    if compare is None:
+        return {"ours": []}
+    key, equals, values = compare.partition("=")
+    if not equals:
+        raise UserError(f"--compare {compare} lacks its values; write it as --compare KEY=VALUE,VALUE")
+    return {f"{key}={value}": [f"config.{key}={value}"] for value in values.split(",")}
+
+
+def _words(option: str, given: str, known: Sequence[str]) -> list[str]:
+    words = given.split(",")
+    for word in words:
+        if word not in known:
+            raise UserError(f"{option} holds '{word}'; it can hold {', '.join(known)}")
+    return words
+
+
+def _size(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise UserError(f"--batch_sizes holds '{word}': give whole numbers of 1 or more")
+    return int(word)
 
 
 if __name__ == "__main__":
