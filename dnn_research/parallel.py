@@ -219,8 +219,10 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
 
 def mean(tree: Any) -> Any:
     """The mean over all devices, inside a step."""
-    # XLA copies what it reduces over a single device.
-    return lax.pmean(tree, AXIS) if jax.tree.leaves(tree) and lax.axis_size(AXIS) > 1 else tree
+    if not jax.tree.leaves(tree):
+        return tree
+    # XLA copies what it reduces over a single device; without the barrier it computes gradients anew for each use.
+    return lax.pmean(tree, AXIS) if lax.axis_size(AXIS) > 1 else lax.optimization_barrier(tree)
 
 
 def mean_gradient(grads: Any, layout: Layout = WHOLE) -> Any:
