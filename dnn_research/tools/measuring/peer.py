@@ -212,7 +212,7 @@ def check(case: Case, ours: Ours, peer: Peer) -> dict[str, dict[str, float]]:
         for name, difference in found[variant].items():
             if not difference <= TOLERANCES[name]:
                 raise UserError(
-                    f"{case.name}: the peer's {name} ({variant}) differ from ours by {difference:.1e}, "
-                    f"more than {TOLERANCES[name]:.0e}: it is not the same network"
+                    f"{case.name} ({variant}): from the peer's {name} to ours it is {difference:.1e}, more than "
+                    f"{TOLERANCES[name]:.0e}: it is not the same network"
                 )
     return found

@@ -141,16 +141,17 @@ def nin(classes: int) -> Any:
     return sequential(**layers, gap=GlobalAveragePool())
 
 
-def mobilenet(classes: int) -> Any:
-    """Width 1.0, padded as TensorFlow pads: below and to the right where the stride is 2."""
+def mobilenet(classes: int, *, tensorflow: bool = False) -> Any:
+    """Width 1.0; `tensorflow`: with its constants, and its padding where the stride is 2, below and to the right."""
     layers: dict[str, Any] = {}
+    constants = {"eps": 1e-3, "momentum": 1 - 0.9997} if tensorflow else {}
 
     def unit(name: str, inputs: int, features: int, kernel: int, stride: int, groups: int = 1) -> None:
-        if stride == 2:
-            layers[f"{name}_pad"] = nn.ZeroPad2d((0, 1, 0, 1))
-        around = 0 if stride == 2 else kernel // 2
-        layers[name] = nn.Conv2d(inputs, features, kernel, stride, around, groups=groups, bias=False)
-        layers[f"{name}_bn"] = nn.BatchNorm2d(features, eps=1e-3, momentum=1 - 0.9997)
+        padding = kernel // 2
+        if tensorflow and stride == 2:
+            layers[f"{name}_pad"], padding = nn.ZeroPad2d((0, 1, 0, 1)), 0
+        layers[name] = nn.Conv2d(inputs, features, kernel, stride, padding, groups=groups, bias=False)
+        layers[f"{name}_bn"] = nn.BatchNorm2d(features, **constants)
         layers[f"{name}_relu"] = relu()
 
     unit("conv0", 3, 32, 3, 2)
@@ -283,6 +284,7 @@ NETWORKS = {
     "nin": service.Network(nin),
     "googlenet": service.Network(GoogLeNet, {"aux1/fc": 128, "aux2/fc": 128}),
     "mobilenet": service.Network(mobilenet),
+    "mobilenet_paper": service.Network(lambda classes: mobilenet(classes, tensorflow=True)),
     "resnet50": service.Network(lambda classes: resnet(classes, 50)),
     "resnet152": service.Network(lambda classes: resnet(classes, 152)),
 }
