@@ -6,7 +6,6 @@ Exit status: 0 done, 1 bad input or failure, 3 diverged, 75 saved after SIGTERM 
 """
 
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import NoReturn
 import absl.logging
 from absl import flags
 
-from dnn_research import recipe
+from dnn_research import process, recipe
 from dnn_research.errors import Diverged, Interrupted, UserError
 
 _CONFIG = flags.DEFINE_string(
@@ -54,7 +53,8 @@ def _run(overrides: Sequence[str]) -> None:
         raise UserError("which recipe? --config configs/quickstart.py (configs/ has more)")
     chosen = recipe.load(_CONFIG.value, overrides)
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
-    use_compilation_cache()  # before jax is imported
+    process.use_compilation_cache()
+    process.keep_memory()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
     from dnn_research import parallel, train
 
@@ -97,13 +97,6 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     except Exception as error:
         message = str(error).strip().splitlines()
         _fail(f"{type(error).__name__}: {message[0] if message else ''} (--debug shows where)", 1, debug)
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled steps between runs, in the user's cache directory unless JAX was told where."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dnn_research" / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 def _set_up_logging() -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
-    *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record"),
+    *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process"),
     *("tasks", "models", "ops", "data", "weights"),
 }
 
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "optim": set(),
     "record": set(),
     "recipe": set(),
+    "process": set(),
     "errors": set(),
     "__init__": set(),
 }

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dnn_research import process
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import machine, memory
 from dnn_research.tools.measuring.networks import Case
@@ -98,6 +99,7 @@ def _start_peer(command: Sequence[str], folder: Path, environment: Mapping[str, 
 def main(spec: str) -> None:
     """Takes a first step, some more, and says when the first ended and how much memory it all took."""
     request = json.loads(spec)
+    process.keep_memory()
     machine.use_devices(request["devices"])
     program = Ours(Case(**request["case"])).program(request["mode"], stock=request["stock"])
     program.step()
