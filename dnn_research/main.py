@@ -54,7 +54,6 @@ def _run(overrides: Sequence[str]) -> None:
     chosen = recipe.load(_CONFIG.value, overrides)
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
     process.use_compilation_cache()
-    process.keep_memory()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
     from dnn_research import parallel, train
 
@@ -118,4 +117,5 @@ def _fail(message: str, status: int, debug: bool = False) -> NoReturn:
 
 
 if __name__ == "__main__":
+    process.use_huge_pages()
     main()

@@ -1,71 +1,87 @@
 """A process before jax looks for its devices, tried in processes of their own."""
 
 import os
-import platform
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-# Faults of pages when a thread takes 64 MiB for the second time.
-FAULTS = """
-import resource, threading
 from dnn_research import process
 
-print(process.keep_memory())
+ROOT = Path(__file__).parent.parent
+
+
+def run(program, *arguments, **environment):
+    """The lines that a program prints."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "GLIBC_", "DNN_"))}
+    return subprocess.run(
+        [sys.executable, program, *arguments],
+        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+
+HUGE = """
+import os, resource, sys, threading
+from pathlib import Path
+from dnn_research import process
+
+if {told!r}:
+    process.HUGE_PAGES = Path({told!r})
+process.use_huge_pages()
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), process.environment_before().get("GLIBC_TUNABLES"))
 
 def take():
-    bytes(bytearray(64 << 20))
+    bytearray(b"x") * (64 << 20)
 
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    thread = threading.Thread(target=take)
-    thread.start()
-    thread.join()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-faults()
-print(faults())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=take)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-PAGES = 2 * (64 << 20) // os.sysconf("SC_PAGE_SIZE")
-
-GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+PAGES = (64 << 20) // os.sysconf("SC_PAGE_SIZE")
 
 
-def run(program, **environment):
-    """The lines that a program prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "MALLOC_", "GLIBC_"))}
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True).stdout.split()
+@pytest.fixture
+def program(tmp_path):
+    """A program that asks for large pages, where Linux is set to what is given."""
+
+    def make(told=""):
+        setting = tmp_path / "enabled"
+        setting.write_text(told)
+        script = tmp_path / "program.py"
+        script.write_text(HUGE.format(told=str(setting) if told else ""))
+        return script
+
+    return make
 
 
-@GLIBC
-def test_freed_memory_is_not_faulted_in_again():
-    said, faults = run(FAULTS, JAX_PLATFORMS="cpu")
-    assert said == "True"
+@pytest.mark.skipif(not process._on_demand(), reason="this system gives large pages to all, or to none")
+def test_memory_comes_in_large_pages(program):
+    said, faults = run(program(), "--config", "a b")
+    assert said == "['--config', 'a b'] glibc.malloc.hugetlb=1 "
     assert int(faults) < PAGES / 10
 
 
-@GLIBC
-@pytest.mark.parametrize(
-    "environment",
-    [{"JAX_PLATFORMS": "cuda,cpu"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}, {"MALLOC_ARENA_MAX": "2"}],
-)
-def test_accelerators_and_the_users_own_settings_are_left_alone(environment):
-    said, faults = run(FAULTS, **{"JAX_PLATFORMS": "cpu"} | environment)
-    assert said == "False"
-    assert int(faults) > PAGES / 2
+@pytest.mark.skipif(not process._on_demand(), reason="this system gives large pages to all, or to none")
+def test_other_settings_stay(program):
+    said, _ = run(program(), GLIBC_TUNABLES="glibc.malloc.check=0")
+    assert said == "[] glibc.malloc.check=0:glibc.malloc.hugetlb=1 glibc.malloc.check=0"
 
 
-@GLIBC
-def test_an_installed_plugin_counts_as_an_accelerator(tmp_path):
-    about = tmp_path / "chip-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Name: chip\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[jax_plugins]\nchip = chip\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    assert run(FAULTS, PYTHONPATH=path)[0] == "False"
+@pytest.mark.parametrize("setting", ["glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=1"])
+def test_what_the_user_chose_stands(program, setting):
+    assert run(program(), GLIBC_TUNABLES=setting)[0] == f"[] {setting} {setting}"
+
+
+@pytest.mark.parametrize("told", ["[always] madvise never", "always madvise [never]"])
+def test_nothing_is_asked_for_where_it_would_change_nothing(program, told):
+    assert run(program(told))[0] == "[] None None"
 
 
 CACHE = """
@@ -77,17 +93,23 @@ print(os.environ["JAX_COMPILATION_CACHE_DIR"])
 """
 
 
-def test_compiled_steps_are_kept_where_only_the_user_can_write(tmp_path):
-    home = tmp_path / "home"
-    (told,) = run(CACHE, XDG_CACHE_HOME=str(home))
-    assert told == str(home / "dnn_research" / "compiled")
+@pytest.fixture
+def cached(tmp_path):
+    script = tmp_path / "cached.py"
+    script.write_text(CACHE)
+    return script
+
+
+def test_compiled_steps_are_kept_where_only_the_user_can_write(cached, tmp_path):
+    (told,) = run(cached, XDG_CACHE_HOME=str(tmp_path / "home"))
+    assert told == str(tmp_path / "home" / "dnn_research" / "compiled")
     assert stat.S_IMODE(os.stat(told).st_mode) == 0o700
 
 
-def test_a_cache_that_is_named_is_used(tmp_path):
-    assert run(CACHE, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "named")) == [str(tmp_path / "named")]
+def test_a_cache_that_is_named_is_used(cached, tmp_path):
+    assert run(cached, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "named")) == [str(tmp_path / "named")]
 
 
-def test_a_home_that_cannot_be_written_stops_nothing(tmp_path):
+def test_a_home_that_cannot_be_written_stops_nothing(cached, tmp_path):
     (tmp_path / "file").touch()
-    assert run(CACHE, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert run(cached, XDG_CACHE_HOME=str(tmp_path / "file")) == [str(tmp_path / "file" / "dnn_research" / "compiled")]

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from dnn_research import process
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import networks
 from dnn_research.tools.measuring.networks import DTYPES, Entry
@@ -97,13 +98,12 @@ def _measure(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     # Here, not above: they take seconds to import, which a mistyped option should not cost.
     import jax
 
-    from dnn_research import parallel, process
+    from dnn_research import parallel
     from dnn_research.tools.measuring import machine, measurement, peer, report
 
     command = peer.command(known.peer_python) if known.peer else None
     # A step that was compiled before would be read from the cache in no time.
     jax.config.update("jax_enable_compilation_cache", False)
-    process.keep_memory()
     machine.use_devices(known.devices)
     for entries in groups:
         parallel.check_divides(entries[0].case.batch_size, "batch_size")
@@ -167,4 +167,5 @@ def _size(word: str) -> int:
 
 
 if __name__ == "__main__":
+    process.use_huge_pages()
     sys.exit(main())

@@ -49,7 +49,7 @@ def ours(case: Case, mode: str, *, stock: bool, devices: int | None) -> Starts:
     spec = json.dumps({"case": dataclasses.asdict(case), "mode": mode, "stock": stock, "devices": devices})
     with tempfile.TemporaryDirectory() as cache:
         environment = {
-            **os.environ,
+            **process.environment_before(),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
             "JAX_COMPILATION_CACHE_DIR": cache,
@@ -99,7 +99,6 @@ def _start_peer(command: Sequence[str], folder: Path, environment: Mapping[str, 
 def main(spec: str) -> None:
     """Takes a first step, some more, and says when the first ended and how much memory it all took."""
     request = json.loads(spec)
-    process.keep_memory()
     machine.use_devices(request["devices"])
     program = Ours(Case(**request["case"])).program(request["mode"], stock=request["stock"])
     program.step()
@@ -110,4 +109,5 @@ def main(spec: str) -> None:
 
 
 if __name__ == "__main__":
+    process.use_huge_pages()
     main(sys.argv[1])

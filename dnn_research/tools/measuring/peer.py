@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from dnn_research import parallel
+from dnn_research import parallel, process
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import machine
 from dnn_research.tools.measuring.networks import Case
@@ -43,7 +43,12 @@ class Peer:
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.folder = list(command), folder
-        environment = {**os.environ, **(environment or {}), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **process.environment_before(),
+            **(environment or {}),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         try:
             with (folder / "errors.txt").open("w") as errors:
                 self.process = subprocess.Popen(
