@@ -1,4 +1,4 @@
-"""What a process is set to before jax looks for its devices: where compiled steps are kept, and large pages."""
+"""What a process is set to before jax is imported: where compiled steps are kept, and large pages of memory."""
 
 import contextlib
 import os
@@ -30,10 +30,12 @@ def use_compilation_cache() -> None:
 def use_huge_pages() -> None:
     """Starts the program anew with glibc's malloc asking for pages of 2 MiB, where Linux gives them if it is asked.
 
-    XLA's CPU client allocates a step's memory, up to gigabytes, in each step again; in pages of 4 KiB, Linux hands it
-    over half a million times. On two cores a step of VGG-16 with 8 images took 2.6 s so and 2.0 s in large pages,
-    ResNet-50 with 16 images 2.4 and 2.1 s, MobileNet with 32 images 1.45 and 1.2 s. glibc reads its settings only when
-    a program starts. One that the user made, GLIBC_TUNABLES=glibc.malloc.hugetlb=0 too, stands.
+    XLA's CPU client allocates a step's memory, up to gigabytes, in each step again, and Linux hands it over page by
+    page. On two cores a step of VGG-16 with 8 images took 3.1 s in pages of 4 KiB and 2.3 s in large ones, ResNet-50
+    with 16 images 2.4 and 2.2 s, MobileNet with 32 images 1.56 and 1.17 s (`tools.benchmark --network
+    vgg16,resnet50,mobilenet --mode train --quick` with GLIBC_TUNABLES=glibc.malloc.hugetlb=0, then 1).
+
+    glibc reads its settings only when a program starts. What the user set of this one stands.
     """
     given = os.environ.get(_TUNABLES, "")
     if _HUGE in given or not _on_demand():

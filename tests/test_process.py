@@ -1,4 +1,4 @@
-"""A process before jax looks for its devices, tried in processes of their own."""
+"""What a process is set to before jax is imported, tried in processes of their own."""
 
 import os
 import stat
@@ -46,6 +46,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 PAGES = (64 << 20) // os.sysconf("SC_PAGE_SIZE")
 
+ON_DEMAND = pytest.mark.skipif(
+    not process._on_demand(), reason="this system gives large pages to all or to none, or its C library cannot ask"
+)
+
 
 @pytest.fixture
 def program(tmp_path):
@@ -61,14 +65,14 @@ def program(tmp_path):
     return make
 
 
-@pytest.mark.skipif(not process._on_demand(), reason="this system gives large pages to all, or to none")
+@ON_DEMAND
 def test_memory_comes_in_large_pages(program):
     said, faults = run(program(), "--config", "a b")
     assert said == "['--config', 'a b'] glibc.malloc.hugetlb=1 "
     assert int(faults) < PAGES / 10
 
 
-@pytest.mark.skipif(not process._on_demand(), reason="this system gives large pages to all, or to none")
+@ON_DEMAND
 def test_other_settings_stay(program):
     said, _ = run(program(), GLIBC_TUNABLES="glibc.malloc.check=0")
     assert said == "[] glibc.malloc.check=0:glibc.malloc.hugetlb=1 glibc.malloc.check=0"
