@@ -28,6 +28,7 @@ from dnn_research.models.initialization import (
 )
 from dnn_research.ops import pooling
 from dnn_research.ops.convolution import Padding, conv
+from dnn_research.ops.dense import dense
 from dnn_research.ops.normalization import batch_norm, local_response_norm, normalize
 
 Activations = dict[str, Array]
@@ -95,7 +96,7 @@ class Dense(nn.Module):
     def __call__(self, inputs: Float[Array, "b c"]) -> Float[Array, "b n"]:
         shape = (inputs.shape[-1], self.features)
         kernel = parameter(self, "kernel", self.kernel_init, shape).astype(self.dtype)
-        outputs = inputs.astype(self.dtype) @ kernel
+        outputs = dense(inputs.astype(self.dtype), kernel)
         note_operation(Operation(path_name(self), "fc", inputs.shape[1:], outputs.shape[1:]))
         if self.use_bias:
             outputs += per_channel(
