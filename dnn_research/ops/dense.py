@@ -31,14 +31,15 @@ def _forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _backward(operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     inputs, kernel = operands
-    over_examples = (((0,), (0,)), ((), ()))
+    over_examples, over_features = (((0,), (0,)), ((), ())), (((1,), (1,)), ((), ()))
     of_kernel = by_platform(
         inputs,
         gradient,
         cpu=lambda x, g: lax.dot_general(x, g, over_examples),
         stock=lambda x, g: lax.dot_general(g, x, over_examples).T,
     )
-    return gradient @ kernel.T, of_kernel
+    # Not `gradient @ kernel.T`: with one example XLA's CPU compiler would write the transposed kernel out.
+    return lax.dot_general(gradient, kernel, over_features), of_kernel
 
 
 dense.defvjp(_forward, _backward)
