@@ -20,7 +20,7 @@ def use_compilation_cache() -> None:
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     chosen = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dnn_research" / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
     if "://" not in chosen:
         with contextlib.suppress(OSError):  # JAX says that it cannot write there
             Path(chosen).parent.mkdir(parents=True, exist_ok=True)

@@ -412,7 +412,7 @@ def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
         step=np.zeros((), np.int32),
         params=params,
         model_state=model_state,
-        opt_state=setup.optimizer.init(params),
+        opt_state=jax.jit(setup.optimizer.init)(params),
         ema=ema,
         plateau=optim.Plateau.start(),
         sums=setup.task.zero_sums(),

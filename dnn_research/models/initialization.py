@@ -243,6 +243,9 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
     """
 
     def value(leaf: Leaf) -> jax.Array:
+        if isinstance(leaf.initializer, Constant):
+            # Nothing to compile: half of a deep network's shapes are those of scales and offsets.
+            return jnp.asarray(np.full(leaf.shape, leaf.initializer.value, np.float32))
         number = np.uint32(zlib.crc32("/".join(leaf.path).encode()))
         return _drawing(leaf.initializer, leaf.shape)(key, number)
 

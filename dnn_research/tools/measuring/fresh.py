@@ -53,7 +53,7 @@ def ours(case: Case, mode: str, *, stock: bool, devices: int | None) -> Starts:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
             "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
         }
         return Starts(*(_start_ours(spec, environment) for _ in range(2)))
 
