@@ -27,10 +27,19 @@ class Batches:
         load: gives the example at a position; called from several threads at a time.
         positions: of the rows of each batch, in the order of the batches; endless or not.
         num_workers: threads that make batches; 0 makes each one when it is asked for. The batches are the same.
+        finish: what happens to a batch once all rows are there, in the thread that wrote the last one; it may change
+            the arrays in place.
     """
 
-    def __init__(self, load: Callable[[int], Example], positions: Iterable[Sequence[int]], *, num_workers: int):
-        self._crew = Crew(load, iter(positions))
+    def __init__(
+        self,
+        load: Callable[[int], Example],
+        positions: Iterable[Sequence[int]],
+        *,
+        num_workers: int,
+        finish: Callable[[Batch], Batch] = lambda batch: batch,
+    ):
+        self._crew = Crew(load, finish, iter(positions))
         # Without `close`, the threads end when nobody has the iterator any more, or else with the program.
         self._close = weakref.finalize(self, self._crew.close)
         self._crew.start(num_workers)
@@ -67,11 +76,13 @@ class Unfinished:
     Attributes:
         rows: those that nobody has taken yet.
         rows_left: how many are not written yet.
+        done: whether it is finished, too.
     """
 
     def __init__(self, positions: Sequence[int]):
         self.rows = iter(range(len(positions)))
         self.rows_left = len(positions)
+        self.done = False
         self._positions = positions
         self._lock = threading.Lock()
         self._arrays: Batch | None = None
@@ -93,6 +104,14 @@ class Unfinished:
                 array[row] = example[name]
         except BaseException as error:  # raised again where the batch is asked for
             self._failed[row] = error
+
+    def finish(self, finish: Callable[[Batch], Batch]) -> None:
+        """What is left to do when all rows are written; never raises."""
+        if not self._failed:
+            try:
+                self._arrays = finish(self._arrays or {})
+            except BaseException as error:  # the same
+                self._failed[0] = error
 
     def result(self) -> Batch:
         """The batch, or the exception of its first row that failed."""
@@ -116,8 +135,13 @@ class Unfinished:
 class Crew:
     """The threads, and the batches that they are at. It knows nothing of the iterator, which may be forgotten."""
 
-    def __init__(self, load: Callable[[int], Example], positions: Iterator[Sequence[int]]):
-        self._load, self._positions = load, positions
+    def __init__(
+        self,
+        load: Callable[[int], Example],
+        finish: Callable[[Batch], Batch],
+        positions: Iterator[Sequence[int]],
+    ):
+        self._load, self._finish, self._positions = load, finish, positions
         self._lock = threading.RLock()
         self._room, self._ready = threading.Condition(self._lock), threading.Condition(self._lock)
         # Oldest first; only the newest has rows that nobody has taken yet.
@@ -138,7 +162,7 @@ class Crew:
         if not self._threads:
             return self._next_without_threads()
         with self._lock:
-            while not self._begun or self._begun[0].rows_left:
+            while not (self._begun and self._begun[0].done):
                 if self._over and not self._begun:
                     raise StopIteration
                 self._ready.wait()
@@ -165,6 +189,7 @@ class Crew:
             batch.write(row, self._load)
             if batch.failed:
                 break
+        batch.finish(self._finish)
         return batch.result()
 
     def _work(self) -> None:
@@ -173,7 +198,11 @@ class Crew:
             batch.write(row, self._load)
             with self._lock:
                 batch.rows_left -= 1
-                if not batch.rows_left:
+                last = not batch.rows_left
+            if last:
+                batch.finish(self._finish)
+                with self._lock:
+                    batch.done = True
                     self._ready.notify()
 
     def _take(self) -> "tuple[Unfinished, int] | None":

@@ -109,6 +109,19 @@ def test_an_example_unlike_the_others_of_its_batch(num_workers, odd):
         next(batches)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1, 4])
+def test_a_batch_is_finished_once_when_all_its_rows_are_there(num_workers):
+    def finish(batch):
+        if batch["index"][0] == 8:
+            raise ValueError("cannot be mixed")
+        return {**batch, "sum": batch["index"] + batch["index"].sum()}
+
+    with Batches(load, rows(4), num_workers=num_workers, finish=finish) as batches:
+        assert [next(batches)["sum"].tolist() for _ in range(2)] == [[6, 7, 8, 9], [26, 27, 28, 29]]
+        with pytest.raises(ValueError, match="cannot be mixed"):
+            next(batches)
+
+
 def test_close_waits_for_the_threads_and_may_be_called_twice():
     batches = Batches(load, rows(4), num_workers=4)
     before = threads()
