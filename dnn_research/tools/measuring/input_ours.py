@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dnn_research import process
 from dnn_research.data import images, stream
 from dnn_research.data.batches import Batches
 from dnn_research.tools.measuring import answering, memory
@@ -91,4 +92,5 @@ class Service:
 
 
 if __name__ == "__main__":
+    process.use_huge_pages()  # as the command that trains
     answering.serve(lambda: Service(Path(sys.argv[1])))

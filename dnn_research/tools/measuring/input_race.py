@@ -15,7 +15,7 @@ import numpy as np
 
 from dnn_research.data import images, stream
 from dnn_research.errors import UserError
-from dnn_research.tools.measuring import input_tf_data, jpeg_files, jpegs, peer
+from dnn_research.tools.measuring import input_tf_data, jpeg_files, jpegs
 from dnn_research.tools.measuring.input_turns import Request
 from dnn_research.tools.measuring.ours import GIB
 from dnn_research.tools.measuring.peer import Peer

@@ -39,7 +39,8 @@ class Service:
         with np.load(folder / "windows.npz") as given:
             self.windows, self.mirrored = given["windows"], given["mirrored"]
         self.files = names(Path(self.request.files))
-        self.dct_method, self.batches = "INTEGER_ACCURATE", None
+        self.dct_method = "INTEGER_ACCURATE"
+        self.batches: Any = None
 
     def greeting(self) -> dict[str, Any]:
         """What is said unasked."""

@@ -1,4 +1,4 @@
-"""A turn of an input pipeline: as many batches as it gives in some seconds. Standard library alone, for the peer, too."""
+"""A turn of an input pipeline: the batches that it gives in some seconds. Standard library alone, for the peer, too."""
 
 import dataclasses
 import time

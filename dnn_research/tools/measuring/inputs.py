@@ -91,7 +91,7 @@ def _measure_recipe(known: argparse.Namespace, overrides: Sequence[str]) -> None
         dataset, batch_size=batch_size, threads=threads, rounds=known.rounds, seconds=known.seconds
     )
     lines = [
-        f"{dataset.name} {dataset.version}, split {dataset.train_split}, batches of {batch_size}: microseconds an image",
+        f"{dataset.name} {dataset.version}, split {dataset.train_split}, batches of {batch_size}; us an image:",
         "  ".join(f"{stage} {stages.microseconds[stage]:.0f}" for stage in input_stages.STAGES),
         "",
         "threads  images/s  least..most",

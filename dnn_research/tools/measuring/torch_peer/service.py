@@ -20,7 +20,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import os
 import platform
 import sys
 import time
