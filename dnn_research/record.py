@@ -33,7 +33,6 @@ PACKAGES = (
     "flax",
     "optax",
     "orbax-checkpoint",
-    "grain",
     "tensorflow-datasets",
     "numpy",
     "ml-collections",

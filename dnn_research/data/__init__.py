@@ -10,7 +10,8 @@ from typing import Any
 
 from dnn_research.data import protocols
 from dnn_research.data.augment import Augment
-from dnn_research.data.pipeline import Batches, Dataset
+from dnn_research.data.batches import Batches
+from dnn_research.data.pipeline import Dataset
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import open_source
 from dnn_research.errors import UserError, construct

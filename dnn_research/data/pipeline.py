@@ -1,45 +1,19 @@
-"""From examples to batches, with Grain: training data is a function of (seed, position), whatever computes it."""
+"""From examples to batches: training data is a function of (seed, position), whatever computes it."""
 
 import dataclasses
+import itertools
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnn_research.data import stream
 from dnn_research.data.augment import Augment
+from dnn_research.data.batches import Batches
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import Examples
 from dnn_research.errors import UserError
-
-Batch = dict[str, np.ndarray]
-
-
-class Batches:
-    """An iterator over batches; `close` (or leaving a `with` block) ends its threads."""
-
-    def __init__(self, batches: grain.MapDataset, *, num_workers: int):
-        # Every prefetched element is a whole batch: Grain's own buffer size, 500, would fill the memory.
-        buffer_size = num_workers + 2 if num_workers else 0
-        options = grain.ReadOptions(num_threads=num_workers, prefetch_buffer_size=buffer_size)
-        self._iterator = iter(batches.to_iter_dataset(options))
-
-    def __iter__(self) -> "Batches":
-        return self
-
-    def __next__(self) -> Batch:
-        return next(self._iterator)
-
-    def close(self) -> None:
-        """Drops what was prefetched and lets the threads end."""
-        self._iterator.close()
-
-    def __enter__(self) -> "Batches":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +107,7 @@ class Dataset:
             UserError: the processes do not divide the batch, or the seed is out of range; while iterating, an image is
                 damaged.
         """
-        local_batch_size = divide(batch_size, process_count)
+        check_divides(batch_size, process_count)
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
         load = LoadForTraining(
@@ -142,12 +116,13 @@ class Dataset:
             augment=self.augment,
             image_size=self.image_shape[0],
             fill=self.fill,
+            seed=seed,
         )
-        # Processes take their share last: taken earlier, order and augmentation would depend on their number.
-        stream = grain.MapDataset.range(self.num_train).seed(seed).shuffle().repeat().random_map(load)
-        # The stream is as long as an integer can say; rounded up to whole batches of one it would be longer.
-        batches = stream[process_index::process_count].batch(local_batch_size, drop_remainder=True)
-        return Batches(batches[start_step:], num_workers=self.num_workers)
+        positions = (
+            range(step * batch_size + process_index, (step + 1) * batch_size, process_count)
+            for step in itertools.count(start_step)
+        )
+        return Batches(load, positions, num_workers=self.num_workers)
 
     def eval_batches(
         self, *, protocol: Protocol, batch_size: int, process_index: int = 0, process_count: int = 1
@@ -170,7 +145,7 @@ class Dataset:
         Raises:
             UserError: the processes do not divide the batch; while iterating, an image is damaged or does not fit.
         """
-        local_batch_size = divide(batch_size, process_count)
+        check_divides(batch_size, process_count)
         load = LoadForEvaluation(
             self.eval_examples,
             description=f"{self.name}, split {self.eval_split}",
@@ -178,33 +153,45 @@ class Dataset:
             image_shape=self.image_shape,
             fill=self.fill,
         )
-        num_batches = -(-self.num_eval // batch_size)
-        positions = grain.MapDataset.range(num_batches * batch_size).map(load)
-        return Batches(positions[process_index::process_count].batch(local_batch_size), num_workers=self.num_workers)
+        positions = (
+            range(start + process_index, start + batch_size, process_count)
+            for start in range(0, self.num_eval, batch_size)
+        )
+        return Batches(load, positions, num_workers=self.num_workers)
 
 
-class LoadForTraining(grain.transforms.RandomMap):
-    """From the position of an example to the example, augmented by the random numbers of its place in the stream."""
+class LoadForTraining:
+    """From a position in the stream to the example there, augmented by the random numbers of this position."""
 
-    def __init__(self, examples: Examples, *, description: str, augment: Augment, image_size: int, fill: np.ndarray):
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        description: str,
+        augment: Augment,
+        image_size: int,
+        fill: np.ndarray,
+        seed: int,
+    ):
         self._examples = examples
         self._description = description
         self._augment = augment
         self._image_size = image_size
         self._fill = fill
+        self._numbers = stream.RandomNumbers(seed)
+        self._order = stream.Shuffle(len(examples), seed=seed)
 
-    # pyrefly: ignore [bad-override]  # Grain's abstract method has no annotation for what it returns
-    def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
-        index = int(element)
+    def __call__(self, position: int) -> dict[str, Any]:
+        index = self._order[position]
         try:
             image, label = self._examples[index]
-            augmented = self._augment(image, rng, image_size=self._image_size, fill=self._fill)
+            augmented = self._augment(image, self._numbers[position], image_size=self._image_size, fill=self._fill)
         except UserError as error:
             raise UserError(f"example {index} of {self._description}: {error}") from error
         return {**augmented, "label": np.int32(label), "index": np.int32(index)}
 
 
-class LoadForEvaluation(grain.transforms.Map):
+class LoadForEvaluation:
     """From a position to the example there, cropped by the protocol; past the end of the split to padding."""
 
     def __init__(
@@ -222,9 +209,7 @@ class LoadForEvaluation(grain.transforms.Map):
         self._image_shape = image_shape
         self._fill = fill
 
-    # pyrefly: ignore [bad-override]  # the same
-    def map(self, element: Any) -> dict[str, Any]:
-        index = int(element)
+    def __call__(self, index: int) -> dict[str, Any]:
         if index >= len(self._examples):
             padding = np.zeros(self._image_shape, np.uint8)
             return {"image": padding, "label": np.int32(0), "index": np.int32(-1), "weight": np.float32(0)}
@@ -241,10 +226,9 @@ class LoadForEvaluation(grain.transforms.Map):
         return {"image": image, "label": np.int32(label), "index": np.int32(index), "weight": np.float32(1)}
 
 
-def divide(batch_size: int, process_count: int) -> int:
-    """The share of one process in a global batch."""
+def check_divides(batch_size: int, process_count: int) -> None:
+    """Raises UserError unless every process gets an equal share of a global batch."""
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f"batch size {batch_size} cannot be divided among {process_count} processes: make it a positive multiple"
         )
-    return batch_size // process_count

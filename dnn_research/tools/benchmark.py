@@ -3,6 +3,7 @@
     python -m dnn_research.tools.benchmark --network all --peer torch --peer_python PATH [--compiled] [--stock]
     python -m dnn_research.tools.benchmark --network resnet50,nin --batch_sizes 1,16 --mode inference --devices 2
     python -m dnn_research.tools.benchmark --config configs/nin.py --compare model.mlpconv=True,False
+    python -m dnn_research.tools.benchmark data --help                    # input pipelines
 
 Everything runs in one process, step by step in turn, so that a busy machine bears on all alike: contenders of ours, and
 a child process in the peer's Python that waits while we compute. The peer's networks mirror ours layer by layer: the
@@ -34,16 +35,22 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        known, overrides = parse(arguments)
-        _measure(known, overrides)
+        if words[:1] == ["data"]:
+            # Here, not above: it imports what decodes images.
+            from dnn_research.tools.measuring import inputs
+
+            inputs.run(words[1:])
+        else:
+            _measure(*parse(words))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and overrides of the config such as `config.batch_size=32`."""
     parser = Parser(
         prog="python -m dnn_research.tools.benchmark", description=(__doc__ or "").splitlines()[0], allow_abbrev=False

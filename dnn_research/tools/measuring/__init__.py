@@ -1,1 +1,1 @@
-"""What `tools.benchmark` is made of: the networks, the contenders, the peer, fresh processes, the report."""
+"""What `tools.benchmark` is made of: networks and input pipelines, contenders, peers, fresh processes, the report."""

@@ -94,26 +94,33 @@ class Peer:
         self.process.communicate()
 
 
-def command(given: str | None) -> list[str]:
-    """The peer's program: in the Python that is given, else in $DNN_PEER_PYTHON, else in this one if it has torch.
+def command(given: str | None, *, name: str = "torch", library: str = "torch", module: str = MODULE) -> list[str]:
+    """A peer's program: in the Python that is given, else in $DNN_PEER_PYTHON, else in this one if it has the library.
+
+    Args:
+        given: that Python.
+        name: of the peer, as `--peer` takes it.
+        library: what it needs beside numpy.
+        module: the program.
 
     Raises:
         UserError: there is none.
     """
-    chosen = given or os.environ.get("DNN_PEER_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else "")
+    here = sys.executable if importlib.util.find_spec(library) else ""
+    chosen = given or os.environ.get("DNN_PEER_PYTHON") or here
     if not chosen:
         raise UserError(
-            "--peer torch needs a Python with torch and numpy: name it by --peer_python PATH or DNN_PEER_PYTHON; to "
-            "make one: python -m venv peer && peer/bin/python -m pip install torch numpy"
+            f"--peer {name} needs a Python with {library} and numpy: name it by --peer_python PATH or DNN_PEER_PYTHON; "
+            f"to make one: python -m venv peer && peer/bin/python -m pip install {library} numpy"
         )
     program = shutil.which(chosen)
     if program is None:
         raise UserError(f"the peer's Python {chosen} is not a program")
-    for library in ("torch", "numpy"):
-        looking = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{library}') is None)"
+    for needed in (library, "numpy"):
+        looking = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{needed}') is None)"
         if subprocess.run([program, "-c", looking], check=False).returncode:
-            raise UserError(f"{chosen} has no {library}; install it there: {chosen} -m pip install torch numpy")
-    return [os.path.abspath(program), "-m", MODULE]
+            raise UserError(f"{chosen} has no {needed}; install it there: {chosen} -m pip install {library} numpy")
+    return [os.path.abspath(program), "-m", module]
 
 
 @contextlib.contextmanager

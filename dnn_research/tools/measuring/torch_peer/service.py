@@ -20,18 +20,16 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import os
 import platform
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from dnn_research.tools.measuring import memory
+from dnn_research.tools.measuring import answering, memory
 from dnn_research.tools.measuring.torch_peer import weights
 
 COMPILED = "compiled_"
@@ -220,31 +218,9 @@ class Service:
 
 def serve(networks: Mapping[str, Network], folder: Path) -> None:
     """Answers requests until standard input ends."""
-    with _own_output() as output:
-        service = Service(networks, folder)
-        _say(output, service.greeting())
-        for line in sys.stdin:
-            try:
-                answer = service.answer(json.loads(line))
-            except Exception as error:
-                traceback.print_exc()
-                answer = {"error": f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"}
-            _say(output, answer)
+    answering.serve(lambda: Service(networks, folder))
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     with np.load(file) as arrays:
         return dict(arrays)
-
-
-def _own_output() -> TextIO:
-    """Standard output for answers alone: whatever else is printed goes to standard error."""
-    sys.stdout.flush()
-    output = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return output
-
-
-def _say(output: TextIO, answer: Mapping[str, Any]) -> None:
-    output.write(json.dumps(answer) + "\n")
-    output.flush()
