@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnn_research.data.augment import Augment
+from dnn_research.data.damage import Reader
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import Examples
 from dnn_research.errors import UserError
@@ -55,6 +56,7 @@ class Dataset:
         eval_split: name of the evaluation split.
         train_examples: the training split.
         eval_examples: the evaluation split.
+        skip_damaged: whether damaged examples are left out and counted, or else end the run.
         mean: of each channel, in units of 0..255.
         std: standard deviation of each channel, in units of 0..255.
         augment: what happens to training images.
@@ -69,6 +71,7 @@ class Dataset:
     eval_split: str
     train_examples: Examples
     eval_examples: Examples
+    skip_damaged: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment
@@ -109,6 +112,9 @@ class Dataset:
         std = jnp.asarray(self.std, jnp.float32).reshape(per_channel)
         return (pixels - mean) / std
 
+    def _reader(self, examples: Examples, split: str) -> Reader:
+        return Reader(examples, description=f"{self.name}, split {split}", skip=self.skip_damaged)
+
     def train_batches(
         self, *, batch_size: int, seed: int, start_step: int = 0, process_index: int = 0, process_count: int = 1
     ) -> Batches:
@@ -128,6 +134,8 @@ class Dataset:
         Returns:
             Iterator over dictionaries: `image` uint8 [B, H, W, C], `label` int32 [B], `index` int32 [B], the position
             of the example in its split, and with colour noise `color_shift` float32 [B, C]. B is the local batch size.
+            Where damaged examples are skipped also `replaced` bool [B]: whether the example stands in for a damaged
+            one; it is drawn from the whole split by the random numbers of that place in the stream.
 
         Raises:
             UserError: the processes do not divide the batch, or the seed is out of range; while iterating, an image is
@@ -137,8 +145,8 @@ class Dataset:
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
         load = LoadForTraining(
-            self.train_examples,
-            description=f"{self.name}, split {self.train_split}",
+            self._reader(self.train_examples, self.train_split),
+            mark_replaced=self.skip_damaged,
             augment=self.augment,
             image_size=self.image_shape[0],
             fill=self.fill,
@@ -165,15 +173,14 @@ class Dataset:
 
         Returns:
             Iterator over dictionaries as `train_batches` gives them, with `weight` float32 [B]: 1 for an example, 0 for
-            padding.
+            padding. A damaged example that is skipped is black too and of weight 0, but keeps its index.
 
         Raises:
             UserError: the processes do not divide the batch; while iterating, an image is damaged or does not fit.
         """
         local_batch_size = divide(batch_size, process_count)
         load = LoadForEvaluation(
-            self.eval_examples,
-            description=f"{self.name}, split {self.eval_split}",
+            self._reader(self.eval_examples, self.eval_split),
             protocol=protocol,
             image_shape=self.image_shape,
             fill=self.fill,
@@ -186,22 +193,22 @@ class Dataset:
 class LoadForTraining(grain.transforms.RandomMap):
     """From the position of an example to the example, augmented by the random numbers of its place in the stream."""
 
-    def __init__(self, examples: Examples, *, description: str, augment: Augment, image_size: int, fill: np.ndarray):
-        self._examples = examples
-        self._description = description
+    def __init__(self, reader: Reader, *, mark_replaced: bool, augment: Augment, image_size: int, fill: np.ndarray):
+        self._reader = reader
+        self._mark_replaced = mark_replaced
         self._augment = augment
         self._image_size = image_size
         self._fill = fill
 
     # pyrefly: ignore [bad-override]  # Grain's abstract method has no annotation for what it returns
     def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
-        index = int(element)
+        image, label, index = self._reader.read_or_substitute(int(element), rng)
         try:
-            image, label = self._examples[index]
             augmented = self._augment(image, rng, image_size=self._image_size, fill=self._fill)
         except UserError as error:
-            raise UserError(f"example {index} of {self._description}: {error}") from error
-        return {**augmented, "label": np.int32(label), "index": np.int32(index)}
+            raise UserError(f"{self._reader.place(index)}: {error}") from error
+        example = {**augmented, "label": np.int32(label), "index": np.int32(index)}
+        return {**example, "replaced": np.bool_(index != element)} if self._mark_replaced else example
 
 
 class LoadForEvaluation(grain.transforms.Map):
@@ -209,15 +216,13 @@ class LoadForEvaluation(grain.transforms.Map):
 
     def __init__(
         self,
-        examples: Examples,
+        reader: Reader,
         *,
-        description: str,
         protocol: Protocol,
         image_shape: tuple[int, int, int],
         fill: np.ndarray,
     ):
-        self._examples = examples
-        self._description = description
+        self._reader = reader
         self._protocol = protocol
         self._image_shape = image_shape
         self._fill = fill
@@ -225,20 +230,26 @@ class LoadForEvaluation(grain.transforms.Map):
     # pyrefly: ignore [bad-override]  # the same
     def map(self, element: Any) -> dict[str, Any]:
         index = int(element)
-        if index >= len(self._examples):
-            padding = np.zeros(self._image_shape, np.uint8)
-            return {"image": padding, "label": np.int32(0), "index": np.int32(-1), "weight": np.float32(0)}
+        if index >= len(self._reader):
+            return self._without_weight(-1)
+        example = self._reader.read(index)
+        if example is None:
+            return self._without_weight(index)
+        image, label = example
         try:
-            image, label = self._examples[index]
             image = self._protocol(image, fill=self._fill)
         except UserError as error:
-            raise UserError(f"example {index} of {self._description}: {error}") from error
+            raise UserError(f"{self._reader.place(index)}: {error}") from error
         if image.shape != self._image_shape:
             raise UserError(
                 f"evaluation by {self._protocol.description} gives images of {image.shape}, the network takes "
                 f"{self._image_shape}: make the protocol's size data.image_size"
             )
         return {"image": image, "label": np.int32(label), "index": np.int32(index), "weight": np.float32(1)}
+
+    def _without_weight(self, index: int) -> dict[str, Any]:
+        black = np.zeros(self._image_shape, np.uint8)
+        return {"image": black, "label": np.int32(0), "index": np.int32(index), "weight": np.float32(0)}
 
 
 def divide(batch_size: int, process_count: int) -> int:

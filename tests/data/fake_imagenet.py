@@ -76,10 +76,12 @@ with tfds.core.registered.skip_registration():
                 )
 
 
-def write(directory: str | pathlib.Path, *, num_train: int, num_validation: int) -> None:
+def write(
+    directory: str | pathlib.Path, *, num_train: int, num_validation: int, file_format: str = "array_record"
+) -> None:
     """Writes `imagenet2012/5.1.0` into a directory for data sets."""
     builder = Imagenet2012(
-        num_train=num_train, num_validation=num_validation, data_dir=str(directory), file_format="array_record"
+        num_train=num_train, num_validation=num_validation, data_dir=str(directory), file_format=file_format
     )
     builder.download_and_prepare()
 
