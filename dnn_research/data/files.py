@@ -9,8 +9,10 @@ import hashlib
 import logging
 import os
 import pathlib
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -117,10 +119,10 @@ def _private_directory() -> pathlib.Path | None:
 def _load(path: pathlib.Path, stamps: np.ndarray) -> Index | None:
     """The index in a file of the cache, or None if there is none, it is damaged, or its files have changed."""
     try:
-        # Every array has a checksum in the archive.
-        with np.load(path, allow_pickle=False) as archive:
+        # Every array has a checksum in the archive. np.load leaves a file open that it cannot read.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             index = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error):
         return None
     made_for = index.pop(STAMPS, None)
     return index if made_for is not None and np.array_equal(made_for, stamps) else None

@@ -6,6 +6,7 @@ a part is held out for evaluation. Images are uint8 [n, h, w] or [n, h, w, 1 or 
 """
 
 import pathlib
+import struct
 import zipfile
 import zlib
 
@@ -93,13 +94,13 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
         # A single array would be an .npy file, which np.load gives without names.
         if not zipfile.is_zipfile(file):
             raise UserError(f"{file} is no NumPy archive, or is cut short: write it with numpy.savez")
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise files.cannot_read(file, error) from error
     except MemoryError as error:
         raise UserError(f"{file} does not fit into memory: make a folder of images of it") from error
-    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise UserError(f"{file} is damaged or holds Python objects ({first_line(error)}): write it again") from error
 
 

@@ -1,11 +1,19 @@
 """A data set with every option at something plain, to change one thing at a time."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dnn_research import data
+
+
+@pytest.fixture(autouse=True)
+def cache_home(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Indices of large files go here, and not to the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
