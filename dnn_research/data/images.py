@@ -1,7 +1,8 @@
 """Decoding, resizing and padding of 8-bit images: rows x columns x channels, RGB or gray, values 0..255.
 
 JPEGs are decoded by libjpeg-turbo (simplejpeg), whose every warning is an error here: OpenCV and Pillow keep it to
-themselves and give a picture that is partly gray or shifted. PNG and WebP are decoded by OpenCV after a check of what
+themselves and give a picture that is partly gray or shifted. JPEG has no checksum, so damage after which the bits still
+make an image cannot be seen by anybody; a lost end can. PNG and WebP are decoded by OpenCV after a check of what
 the file says about itself, rarer formats by Pillow. All of them let go of Python's global lock while they work, so
 decoding threads run side by side; OpenCV's own threads are switched off, or every one of ours would start a pool.
 """
@@ -73,7 +74,7 @@ def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
         return _decode_pillow(encoded, channels, ("JPEG",))
     formats.check_size(int(width), int(height))
     if colors in ("CMYK", "YCCK"):
-        # Decoded for its warnings; Pillow knows that Adobe writes the inks inverted.
+        # Decoded for its warnings. Pillow takes the inks for inverted, as Adobe and so everybody writes them.
         simplejpeg.decode_jpeg(encoded, "CMYK")
         return _decode_pillow(encoded, channels, ("JPEG",))
     return simplejpeg.decode_jpeg(encoded, "GRAY" if channels == 1 else "RGB")
