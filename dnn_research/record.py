@@ -38,6 +38,8 @@ PACKAGES = (
     "numpy",
     "ml-collections",
     "opencv-python-headless",
+    "simplejpeg",
+    "pillow",
     "array_record",
 )
 

@@ -378,11 +378,10 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                 timer.exclude(time.perf_counter() - pause)
 
         if replaced["in all"]:
-            say(f"damaged training images came up {replaced['in all']:,} times; others took their places")
+            say(f"damaged training images came up so often, and others took their places: {replaced['in all']:,}")
         recorder.summary(_settings(config), results)
         _say_end(say, recipe, workdir, results, setup.total_steps)
-        final = _split(results, "eval")
-        say(_left_out(final) + setup.task.sentence(final))
+        say(setup.task.sentence(_split(results, "eval")))
         return results
 
 
@@ -404,7 +403,8 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
         result = evaluate(setup, step, parallel.replicate(network, setup.layout))
         results |= {f"{split}/{name}": value for name, value in result.items()}
         say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
-        say(_left_out(result) + setup.task.sentence(result))
+        _say_left_out(say, result)
+        say(setup.task.sentence(result))
     return results
 
 
@@ -548,9 +548,10 @@ def _evaluate_and_record(
         result = evaluate(setup, eval_step, network)
         line = {"step": step, "epoch": epoch, "split": split, **result, "protocol": setup.protocol.description}
         recorder.metrics(line)
+        _say_left_out(recorder.say, result)
         recorder.say(
             f"step {step:,} of {setup.total_steps:,}, epoch {epoch:g}: training loss "
-            f"{setup.task.finish(trained)['loss']:.4f}; {split}: {_left_out(result)}{setup.task.sentence(result)}"
+            f"{setup.task.finish(trained)['loss']:.4f}; {split}: {setup.task.sentence(result)}"
         )
         results |= {f"{split}/{name}": value for name, value in result.items()}
     if setup.recording.histograms:
@@ -645,10 +646,10 @@ def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
     return {name.removeprefix(f"{split}/"): v for name, v in results.items() if name.startswith(f"{split}/")}
 
 
-def _left_out(result: Mapping[str, float]) -> str:
-    """What stands before a result from which damaged examples are missing."""
-    skipped = result.get("skipped", 0)
-    return f"without {skipped:,} damaged examples: " if skipped else ""
+def _say_left_out(say: checkpoint.Say, result: Mapping[str, float]) -> None:
+    """Says which result lacks damaged examples."""
+    if result.get("skipped"):
+        say(f"damaged evaluation images are left out of the following: {result['skipped']:,}")
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From examples to batches, with Grain: training data is a function of (seed, position), whatever computes it."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import grain
@@ -112,8 +113,14 @@ class Dataset:
         std = jnp.asarray(self.std, jnp.float32).reshape(per_channel)
         return (pixels - mean) / std
 
-    def _reader(self, examples: Examples, split: str) -> Reader:
-        return Reader(examples, description=f"{self.name}, split {split}", skip=self.skip_damaged)
+    # One for all epochs and evaluations, so that what is damaged is said once.
+    @functools.cached_property
+    def _train_reader(self) -> Reader:
+        return Reader(self.train_examples, description=f"{self.name}, split {self.train_split}", skip=self.skip_damaged)
+
+    @functools.cached_property
+    def _eval_reader(self) -> Reader:
+        return Reader(self.eval_examples, description=f"{self.name}, split {self.eval_split}", skip=self.skip_damaged)
 
     def train_batches(
         self, *, batch_size: int, seed: int, start_step: int = 0, process_index: int = 0, process_count: int = 1
@@ -145,7 +152,7 @@ class Dataset:
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
         load = LoadForTraining(
-            self._reader(self.train_examples, self.train_split),
+            self._train_reader,
             mark_replaced=self.skip_damaged,
             augment=self.augment,
             image_size=self.image_shape[0],
@@ -180,7 +187,7 @@ class Dataset:
         """
         local_batch_size = divide(batch_size, process_count)
         load = LoadForEvaluation(
-            self._reader(self.eval_examples, self.eval_split),
+            self._eval_reader,
             protocol=protocol,
             image_shape=self.image_shape,
             fill=self.fill,
