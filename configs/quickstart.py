@@ -28,6 +28,9 @@ def get_config() -> ConfigDict:
     config.data.dir = placeholder(str)
     config.data.train_split = "train"
     config.data.eval_split = "test"
+    config.data.holdout_fraction = 0.1
+    config.data.holdout_seed = 0
+    config.data.damaged = "stop"
     config.data.image_size = 28
     config.data.channels = 1
     config.data.mean = (33.3,)

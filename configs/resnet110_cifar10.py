@@ -45,6 +45,9 @@ def get_config() -> ConfigDict:
     config.data.dir = placeholder(str)
     config.data.train_split = "train"
     config.data.eval_split = "test"
+    config.data.holdout_fraction = 0.1
+    config.data.holdout_seed = 0
+    config.data.damaged = "stop"
     config.data.image_size = 32
     config.data.channels = 3
     config.data.mean = (125.3, 123.0, 113.9)

@@ -70,6 +70,9 @@ def get_config() -> ConfigDict:
     config.data.dir = placeholder(str)
     config.data.train_split = "train"
     config.data.eval_split = "validation"
+    config.data.holdout_fraction = 0.1
+    config.data.holdout_seed = 0
+    config.data.damaged = "stop"
     config.data.image_size = 224
     config.data.channels = 3
     config.data.mean = (123.68, 116.779, 103.939)

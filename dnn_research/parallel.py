@@ -95,6 +95,13 @@ def greatest(number: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
+def sum_of_processes(number: int) -> int:
+    """The sum of all processes' numbers; each of them must call it."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).sum())
+
+
 def local_mesh() -> Mesh:
     """The mesh of this process's devices, as pmap builds it."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))

@@ -37,6 +37,8 @@ PACKAGES = (
     "numpy",
     "ml-collections",
     "opencv-python-headless",
+    "simplejpeg",
+    "pillow",
     "array_record",
 )
 

@@ -302,6 +302,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         timer = record.Timer()
         reports: collections.deque[tuple[int, Any]] = collections.deque()
         last_recorded, results = start, dict(manifest.results) if manifest else {}
+        replaced: collections.Counter[str] = collections.Counter()
 
         def look(report: tuple[int, Any]) -> dict[str, float]:
             """Stops the run at a loss or gradient that is not finite; else the report as numbers."""
@@ -310,6 +311,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                 writer.wait()
                 raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory))
             recorder.progress(step, setup.task.brief(setup.task.finish(values)))
+            replaced["since recorded"] += values.get("replaced", 0)
+            replaced["in all"] += values.get("replaced", 0)
             return values
 
         with (
@@ -353,7 +356,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     recorder.norms(step, {n: values[n] for n in ("gradient_norm", "parameter_norm", "update_norm")})
                     steps = step - max(last_recorded, start + 1)
                     if steps:
-                        recorder.timing({"step": step, **timer.lap(steps, steps * setup.batch_size)})
+                        skipping = setup.dataset.skip_damaged
+                        counted = {"damaged_replaced": replaced.pop("since recorded", 0)} if skipping else {}
+                        recorder.timing({"step": step, **timer.lap(steps, steps * setup.batch_size), **counted})
                     last_recorded = step
                 pause = time.perf_counter()
                 if evaluation_due(step):
@@ -372,6 +377,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
                 timer.exclude(time.perf_counter() - pause)
 
+        if replaced["in all"]:
+            say(f"damaged training images came up so often, and others took their places: {replaced['in all']:,}")
         recorder.summary(_settings(config), results)
         _say_end(say, recipe, workdir, results, setup.total_steps)
         say(setup.task.sentence(_split(results, "eval")))
@@ -396,6 +403,7 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
         result = evaluate(setup, step, parallel.replicate(network, setup.layout))
         results |= {f"{split}/{name}": value for name, value in result.items()}
         say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
+        _say_left_out(say, result)
         say(setup.task.sentence(result))
     return results
 
@@ -468,6 +476,8 @@ def make_train_step(setup: Setup) -> Any:
             "update_norm": update_norm,
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
+        if "replaced" in batch:
+            report |= parallel.total({"replaced": jnp.sum(batch["replaced"], dtype=jnp.int32)}, setup.layout)
         state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
         return state, report
 
@@ -495,12 +505,15 @@ def _on_each_device_evaluated(setup: Setup, network: tuple[Any, Any]) -> Any:
 def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str, float]:
     """Results over the whole evaluation split, every example exactly once.
 
+    Where damaged examples are skipped, `skipped` says how many count for nothing.
+
     Args:
         eval_step: `make_eval_step` on each device.
         network: (params, model_state) on the devices.
     """
     sums: dict[str, float] = dict.fromkeys(setup.task.zero_sums(), 0)
     pending: collections.deque[Any] = collections.deque()
+    skipped = 0
     with setup.dataset.eval_batches(
         protocol=setup.protocol,
         batch_size=setup.evaluation.batch_size,
@@ -508,15 +521,19 @@ def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str
         process_count=jax.process_count(),
     ) as batches:
         for batch in batches:
+            skipped += int(np.sum((batch["weight"] == 0) & (batch["index"] >= 0)))
             pending.append(eval_step(network, parallel.shard(batch, setup.layout)))
             while len(pending) > LAG:
                 sums = metrics.add_on_host(sums, jax.device_get(pending.popleft()))
     for rest in pending:
         sums = metrics.add_on_host(sums, jax.device_get(rest))
+    skipped = parallel.sum_of_processes(skipped)
+    if skipped == setup.dataset.num_eval:
+        raise UserError(f"all {skipped:,} evaluation images of {setup.dataset.name} are damaged: look at the files")
     result = setup.task.finish(sums)
-    if result["examples"] != setup.dataset.num_eval:
+    if result["examples"] + skipped != setup.dataset.num_eval:
         raise RuntimeError(f"{result['examples']} of {setup.dataset.num_eval} examples were evaluated")
-    return result
+    return {**result, "skipped": skipped} if setup.dataset.skip_damaged else result
 
 
 def _evaluate_and_record(
@@ -531,6 +548,7 @@ def _evaluate_and_record(
         result = evaluate(setup, eval_step, network)
         line = {"step": step, "epoch": epoch, "split": split, **result, "protocol": setup.protocol.description}
         recorder.metrics(line)
+        _say_left_out(recorder.say, result)
         recorder.say(
             f"step {step:,} of {setup.total_steps:,}, epoch {epoch:g}: training loss "
             f"{setup.task.finish(trained)['loss']:.4f}; {split}: {setup.task.sentence(result)}"
@@ -626,6 +644,12 @@ def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
 def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
     """{'eval/loss': 1} -> {'loss': 1} for one split."""
     return {name.removeprefix(f"{split}/"): v for name, v in results.items() if name.startswith(f"{split}/")}
+
+
+def _say_left_out(say: checkpoint.Say, result: Mapping[str, float]) -> None:
+    """Says which result lacks damaged examples."""
+    if result.get("skipped"):
+        say(f"damaged evaluation images are left out of the following: {result['skipped']:,}")
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from dnn_research.data import protocols
 from dnn_research.data.augment import Augment
 from dnn_research.data.batches import Batches
+from dnn_research.data.damage import POLICIES
 from dnn_research.data.pipeline import Dataset
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import open_source
@@ -27,6 +28,9 @@ def create(
     channels: int,
     train_split: str,
     eval_split: str,
+    holdout_fraction: float,
+    holdout_seed: int,
+    damaged: str,
     mean: Sequence[float],
     std: Sequence[float],
     augment: Mapping[str, Any] | None,
@@ -37,12 +41,17 @@ def create(
     """Opens a data set; the arguments are the section `data` of a config.
 
     Args:
-        source: 'tfds:NAME[/CONFIG][:VERSION]' or 'synthetic'. Built-in names: see `dnn_research.data.builtin`.
+        source: 'tfds:NAME[/CONFIG][:VERSION]', 'folder:PATH', 'tar:PATH', 'npz:PATH' or 'synthetic'. Built-in
+            names: see `dnn_research.data.builtin`.
         dir: where prepared data sets are; None for $TFDS_DATA_DIR or, without that, ~/tensorflow_datasets.
         image_size: height and width in pixels of what the network sees.
         channels: 3 for RGB (gray images are repeated), 1 for gray (colour images become their luma).
         train_split: such as 'train' or 'train[:90%]'.
         eval_split: such as 'test', 'validation' or 'train[90%:]'.
+        holdout_fraction: of each class, held out for evaluation where a folder, tar or archive has no split for it.
+        holdout_seed: of that choice, the same for runs of any seed.
+        damaged: what a damaged example does: 'stop' ends the run; 'skip' leaves it out of evaluation, where it counts
+            for nothing, and puts another in its place in training, and counts it.
         mean: of each channel, in units of 0..255.
         std: of each channel, in units of 0..255; ones to subtract the mean only.
         augment: keyword arguments of `Augment`; empty or None for none.
@@ -59,6 +68,8 @@ def create(
         raise UserError(f"data.channels is {channels}: give 3 for colour or 1 for gray")
     if num_workers < 0:
         raise UserError(f"data.num_workers is {num_workers}: give the number of threads, 0 for none")
+    if damaged not in POLICIES:
+        raise UserError(f"data.damaged is {damaged!r}: choose from {', '.join(POLICIES)}")
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise UserError(f"data.{name} has {len(values)} values, data.channels is {channels}: give one per channel")
@@ -73,6 +84,8 @@ def create(
         dir=dir,
         image_size=image_size,
         channels=channels,
+        holdout_fraction=holdout_fraction,
+        holdout_seed=holdout_seed,
         synthetic_classes=synthetic_classes,
         synthetic_examples=synthetic_examples,
     )
@@ -85,6 +98,7 @@ def create(
         eval_split=eval_split,
         train_examples=opened.split(train_split),
         eval_examples=opened.split(eval_split),
+        skip_damaged=damaged == "skip",
         mean=tuple(mean),
         std=tuple(std),
         augment=augmentation,

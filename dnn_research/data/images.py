@@ -1,41 +1,110 @@
-"""Decoding, resizing and padding of 8-bit images with OpenCV: rows x columns x channels, RGB or gray, values 0..255.
+"""Decoding, resizing and padding of 8-bit images: rows x columns x channels, RGB or gray, values 0..255.
 
-OpenCV lets go of Python's global lock while it works, so decoding threads run side by side; its own threads are
-switched off, or every one of ours would start a pool of them.
+JPEGs are decoded by libjpeg-turbo (simplejpeg), whose every warning is an error here: OpenCV and Pillow keep it to
+themselves and give a picture that is partly gray or shifted. JPEG has no checksum, so damage after which the bits still
+make an image cannot be seen by anybody; a lost end can. PNG and WebP are decoded by OpenCV after a check of what
+the file says about itself, rarer formats by Pillow. All of them let go of Python's global lock while they work, so
+decoding threads run side by side; OpenCV's own threads are switched off, or every one of ours would start a pool.
 """
+
+import io
 
 import cv2
 import numpy as np
+import simplejpeg
+from PIL import Image
 
-from dnn_research.errors import UserError
+from dnn_research.data import formats
+from dnn_research.data.damage import DamagedExample
 
 cv2.setNumThreads(0)
+# A damaged file is reported once, by the exception.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# Orientation tags are ignored, as the reference pipelines for ImageNet ignore them.
+# Orientation tags are ignored, as the reference pipelines for ImageNet ignore them. 16 bits stay 16.
 DECODE_FLAGS = {
-    1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
-    3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
+    1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
+    3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
 }
+PILLOW_MODES = {1: "L", 3: "RGB"}
+PILLOW_FORMATS = ("BMP", "GIF", "PPM", "TIFF")
 
 
 def decode(encoded: bytes, *, channels: int) -> np.ndarray:
-    """Decodes a JPEG, PNG or any other file that OpenCV reads.
+    """Decodes a JPEG, PNG, WebP, BMP, GIF (the first frame), PPM or TIFF, recognized by its content.
 
     Args:
-        encoded: the whole file. CMYK and palette images are converted, an alpha channel is dropped.
+        encoded: the whole file. CMYK and palette images are converted, 16 bits become 8 by rounding v / 257, an alpha
+            channel is dropped.
         channels: 3 for RGB (a gray image is repeated), 1 for gray (a colour image becomes its luma, ITU-R BT.601).
 
     Returns:
         uint8 [height, width, channels].
 
     Raises:
-        UserError: the file is damaged, cut short or not an image.
+        DamagedExample: the file is damaged, cut short, not an image or too large.
     """
-    data = np.frombuffer(encoded, np.uint8)
-    image = cv2.imdecode(data, DECODE_FLAGS[channels]) if data.size else None
+    try:
+        if encoded.startswith(formats.JPEG):
+            image = _decode_jpeg(encoded, channels)
+        elif encoded.startswith(formats.PNG):
+            formats.check_png(encoded)
+            image = _decode_opencv(encoded, channels)
+        elif formats.is_webp(encoded):
+            formats.check_webp(encoded)
+            image = _decode_opencv(encoded, channels)
+        else:
+            image = _decode_pillow(encoded, channels, PILLOW_FORMATS)
+    # What the decoders raise for bad bytes: simplejpeg and formats, Pillow, OpenCV.
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError, cv2.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedExample(
+            f"the image is damaged or of an unknown format ({len(encoded):,} bytes: {reason})"
+        ) from error
+    return image.reshape(*image.shape[:2], channels)
+
+
+def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(encoded)
+    except ValueError as error:
+        if "subsampling" not in str(error):
+            raise
+        # Sampling factors that no camera writes but the standard allows: Pillow knows them.
+        return _decode_pillow(encoded, channels, ("JPEG",))
+    formats.check_size(int(width), int(height))
+    if colors in ("CMYK", "YCCK"):
+        # Decoded for its warnings. Pillow takes the inks for inverted, as Adobe and so everybody writes them.
+        simplejpeg.decode_jpeg(encoded, "CMYK")
+        return _decode_pillow(encoded, channels, ("JPEG",))
+    return simplejpeg.decode_jpeg(encoded, "GRAY" if channels == 1 else "RGB")
+
+
+def _decode_opencv(encoded: bytes, channels: int) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), DECODE_FLAGS[channels])
     if image is None:
-        raise UserError(f"the image is damaged or of an unknown format ({len(encoded):,} bytes)")
-    return np.asarray(image).reshape(*image.shape[:2], channels)
+        raise ValueError("it does not decode")
+    return _to_8_bits(np.asarray(image))
+
+
+def _decode_pillow(encoded: bytes, channels: int, kinds: tuple[str, ...]) -> np.ndarray:
+    try:
+        file = Image.open(io.BytesIO(encoded), formats=kinds)
+    except Image.UnidentifiedImageError:
+        raise ValueError("its first bytes are of no known format") from None
+    with file:
+        formats.check_size(*file.size)
+        if file.mode.startswith("I;16"):
+            gray = _to_8_bits(np.asarray(file))
+            return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
+        if file.mode in ("I", "F"):
+            raise ValueError(f"its pixels are of Pillow's mode {file.mode}, which has no range")
+        return np.asarray(file.convert("RGBA" if file.mode == "P" else file.mode).convert(PILLOW_MODES[channels]))
+
+
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
+    """From 0..65535 to 0..255: 65535 is 257 x 255."""
+    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """From examples to batches: training data is a function of (seed, position), whatever computes it."""
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from dnn_research.data import stream
 from dnn_research.data.augment import Augment
 from dnn_research.data.batches import Batches
+from dnn_research.data.damage import Reader
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import Examples
 from dnn_research.errors import UserError
@@ -29,6 +31,7 @@ class Dataset:
         eval_split: name of the evaluation split.
         train_examples: the training split.
         eval_examples: the evaluation split.
+        skip_damaged: whether damaged examples are left out and counted, or else end the run.
         mean: of each channel, in units of 0..255.
         std: standard deviation of each channel, in units of 0..255.
         augment: what happens to training images.
@@ -43,6 +46,7 @@ class Dataset:
     eval_split: str
     train_examples: Examples
     eval_examples: Examples
+    skip_damaged: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment
@@ -83,6 +87,15 @@ class Dataset:
         std = jnp.asarray(self.std, jnp.float32).reshape(per_channel)
         return (pixels - mean) / std
 
+    # One for all epochs and evaluations, so that what is damaged is said once.
+    @functools.cached_property
+    def _train_reader(self) -> Reader:
+        return Reader(self.train_examples, description=f"{self.name}, split {self.train_split}", skip=self.skip_damaged)
+
+    @functools.cached_property
+    def _eval_reader(self) -> Reader:
+        return Reader(self.eval_examples, description=f"{self.name}, split {self.eval_split}", skip=self.skip_damaged)
+
     def train_batches(
         self, *, batch_size: int, seed: int, start_step: int = 0, process_index: int = 0, process_count: int = 1
     ) -> Batches:
@@ -102,6 +115,8 @@ class Dataset:
         Returns:
             Iterator over dictionaries: `image` uint8 [B, H, W, C], `label` int32 [B], `index` int32 [B], the position
             of the example in its split, and with colour noise `color_shift` float32 [B, C]. B is the local batch size.
+            Where damaged examples are skipped also `replaced` bool [B]: whether the example stands in for a damaged
+            one; it is drawn from the whole split by the random numbers of that place in the stream.
 
         Raises:
             UserError: the processes do not divide the batch, or the seed is out of range; while iterating, an image is
@@ -111,8 +126,8 @@ class Dataset:
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
         load = LoadForTraining(
-            self.train_examples,
-            description=f"{self.name}, split {self.train_split}",
+            self._train_reader,
+            mark_replaced=self.skip_damaged,
             augment=self.augment,
             image_size=self.image_shape[0],
             fill=self.fill,
@@ -140,15 +155,14 @@ class Dataset:
 
         Returns:
             Iterator over dictionaries as `train_batches` gives them, with `weight` float32 [B]: 1 for an example, 0 for
-            padding.
+            padding. A damaged example that is skipped is black too and of weight 0, but keeps its index.
 
         Raises:
             UserError: the processes do not divide the batch; while iterating, an image is damaged or does not fit.
         """
         check_divides(batch_size, process_count)
         load = LoadForEvaluation(
-            self.eval_examples,
-            description=f"{self.name}, split {self.eval_split}",
+            self._eval_reader,
             protocol=protocol,
             image_shape=self.image_shape,
             fill=self.fill,
@@ -165,30 +179,31 @@ class LoadForTraining:
 
     def __init__(
         self,
-        examples: Examples,
+        reader: Reader,
         *,
-        description: str,
+        mark_replaced: bool,
         augment: Augment,
         image_size: int,
         fill: np.ndarray,
         seed: int,
     ):
-        self._examples = examples
-        self._description = description
+        self._reader = reader
+        self._mark_replaced = mark_replaced
         self._augment = augment
         self._image_size = image_size
         self._fill = fill
         self._numbers = stream.RandomNumbers(seed)
-        self._order = stream.Shuffle(len(examples), seed=seed)
+        self._order = stream.Shuffle(len(reader), seed=seed)
 
     def __call__(self, position: int) -> dict[str, Any]:
-        index = self._order[position]
+        drawn, rng = self._order[position], self._numbers[position]
+        image, label, index = self._reader.read_or_substitute(drawn, rng)
         try:
-            image, label = self._examples[index]
-            augmented = self._augment(image, self._numbers[position], image_size=self._image_size, fill=self._fill)
+            augmented = self._augment(image, rng, image_size=self._image_size, fill=self._fill)
         except UserError as error:
-            raise UserError(f"example {index} of {self._description}: {error}") from error
-        return {**augmented, "label": np.int32(label), "index": np.int32(index)}
+            raise UserError(f"{self._reader.place(index)}: {error}") from error
+        example = {**augmented, "label": np.int32(label), "index": np.int32(index)}
+        return {**example, "replaced": np.bool_(index != drawn)} if self._mark_replaced else example
 
 
 class LoadForEvaluation:
@@ -196,34 +211,38 @@ class LoadForEvaluation:
 
     def __init__(
         self,
-        examples: Examples,
+        reader: Reader,
         *,
-        description: str,
         protocol: Protocol,
         image_shape: tuple[int, int, int],
         fill: np.ndarray,
     ):
-        self._examples = examples
-        self._description = description
+        self._reader = reader
         self._protocol = protocol
         self._image_shape = image_shape
         self._fill = fill
 
     def __call__(self, index: int) -> dict[str, Any]:
-        if index >= len(self._examples):
-            padding = np.zeros(self._image_shape, np.uint8)
-            return {"image": padding, "label": np.int32(0), "index": np.int32(-1), "weight": np.float32(0)}
+        if index >= len(self._reader):
+            return self._without_weight(-1)
+        example = self._reader.read(index)
+        if example is None:
+            return self._without_weight(index)
+        image, label = example
         try:
-            image, label = self._examples[index]
             image = self._protocol(image, fill=self._fill)
         except UserError as error:
-            raise UserError(f"example {index} of {self._description}: {error}") from error
+            raise UserError(f"{self._reader.place(index)}: {error}") from error
         if image.shape != self._image_shape:
             raise UserError(
                 f"evaluation by {self._protocol.description} gives images of {image.shape}, the network takes "
                 f"{self._image_shape}: make the protocol's size data.image_size"
             )
         return {"image": image, "label": np.int32(label), "index": np.int32(index), "weight": np.float32(1)}
+
+    def _without_weight(self, index: int) -> dict[str, Any]:
+        black = np.zeros(self._image_shape, np.uint8)
+        return {"image": black, "label": np.int32(0), "index": np.int32(index), "weight": np.float32(0)}
 
 
 def check_divides(batch_size: int, process_count: int) -> None:

@@ -66,6 +66,8 @@ def open_source(
     dir: str | None,
     image_size: int,
     channels: int,
+    holdout_fraction: float,
+    holdout_seed: int,
     synthetic_classes: int,
     synthetic_examples: int,
 ) -> Source:
@@ -76,6 +78,8 @@ def open_source(
         dir: where prepared data sets are; see `tfds_source.root_directory`.
         image_size: height and width in pixels of synthetic images; others keep their own.
         channels: 3 for RGB, 1 for gray; images are converted when they are decoded.
+        holdout_fraction: of each class, held out for evaluation where a folder, tar or archive has no split for it.
+        holdout_seed: of that choice.
         synthetic_classes: number of classes of the synthetic source.
         synthetic_examples: number of examples in each of its splits.
 
@@ -83,12 +87,25 @@ def open_source(
         UserError: there is no such source, or it is not prepared.
     """
     kind, _, rest = source.partition(":")
+    holdout = {"holdout_fraction": holdout_fraction, "holdout_seed": holdout_seed}
     match kind:
         case "tfds":
             # Imported here because tensorflow_datasets takes a second to import.
             from dnn_research.data import tfds_source
 
             return tfds_source.open_tfds(rest, dir=dir, channels=channels)
+        case "folder":
+            from dnn_research.data import folder_source
+
+            return folder_source.open_folder(rest, channels=channels, **holdout)
+        case "tar":
+            from dnn_research.data import tar_source
+
+            return tar_source.open_tar(rest, channels=channels, **holdout)
+        case "npz":
+            from dnn_research.data import npz_source
+
+            return npz_source.open_npz(rest, channels=channels, **holdout)
         case "synthetic":
             from dnn_research.data import synthetic
 
@@ -100,4 +117,4 @@ def open_source(
 
 
 # Each kind as it is written in `data.source`.
-SOURCE_KINDS = ("tfds:NAME[/CONFIG][:VERSION]", "synthetic")
+SOURCE_KINDS = ("tfds:NAME[/CONFIG][:VERSION]", "folder:PATH", "tar:PATH", "npz:PATH", "synthetic")

@@ -1,4 +1,4 @@
-"""Data sets prepared by TensorFlow Datasets, read without TensorFlow: array_record files in a directory.
+"""Data sets prepared by TensorFlow Datasets, read without TensorFlow: array_record or TFRecord files in a directory.
 
 The built-in data sets of `dnn_research.data.builtin` are prepared on first use. Every other one has to be there: the
 builders that come with TensorFlow Datasets need TensorFlow once, to prepare; reading afterwards does not.
@@ -12,17 +12,16 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from dnn_research.data import builtin, images
+from dnn_research.data import builtin, tfds_records
 from dnn_research.data.sources import CACHE_BYTES, Cached, Examples, Source
 from dnn_research.errors import UserError, first_line, suggest
 
 LOCATOR = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+FILE_FORMATS = ("array_record", "tfrecord")
 
 # Data sets whose files TensorFlow Datasets cannot download: what to fetch, and from where.
 MANUAL_FILES = {
@@ -31,25 +30,6 @@ MANUAL_FILES = {
         "https://image-net.org/download-images (after registration)",
     ),
 }
-
-
-class TfdsExamples:
-    """One split of a prepared data set, decoded example by example."""
-
-    def __init__(self, records: Any, *, channels: int):
-        self._records = records
-        self._channels = channels
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        try:
-            record = self._records[index]
-        except Exception as error:
-            # Damage inside a shard comes as an exception of array_record or of the protocol buffer reader.
-            raise UserError(f"the record cannot be read ({first_line(error)}): prepare the data set again") from error
-        return images.decode(record["image"], channels=self._channels), int(record["label"])
 
 
 def root_directory(dir: str | None) -> pathlib.Path:
@@ -196,7 +176,7 @@ def read_directory(directory: pathlib.Path, *, channels: int) -> Source:
         # TFDS lets the exceptions of its JSON, protocol buffer and file readers through.
         raise UserError(f"the data set in {directory} is damaged ({first_line(error)}): prepare it again") from error
     file_format = info.file_format.value if info.file_format else "unknown"
-    if file_format != "array_record":
+    if file_format not in FILE_FORMATS:
         raise UserError(
             f"the data set in {directory} is prepared as {file_format}, which cannot be read at random positions: "
             "convert it beside what is there, with TensorFlow in a throw-away environment:\n"
@@ -215,19 +195,21 @@ def read_directory(directory: pathlib.Path, *, channels: int) -> Source:
     name = info.full_name.removesuffix(f"/{info.version}")
 
     def split(split_name: str) -> Examples:
-        return open_split(info, directory, split_name, name=name, image_shape=image.shape, channels=channels)
+        return open_split(
+            info, split_name, name=name, image_shape=image.shape, channels=channels, num_classes=len(label.names)
+        )
 
     return Source(name=name, version=str(info.version), class_names=tuple(label.names), split=split)
 
 
 def open_split(
     info: tfds.core.DatasetInfo,
-    directory: pathlib.Path,
     split: str,
     *,
     name: str,
     image_shape: tuple[int | None, ...],
     channels: int,
+    num_classes: int,
 ) -> Examples:
     """The examples of a split or of a part of one, such as 'train' or 'train[:90%]'."""
     try:
@@ -242,9 +224,8 @@ def open_split(
     for instruction in info.splits[split].file_instructions:
         if not os.path.isfile(instruction.filename):
             raise UserError(f"data set {name} lacks its file {instruction.filename}: prepare it again")
-    builder: Any = tfds.builder_from_directory(directory)
-    records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    examples = TfdsExamples(records, channels=channels)
+    records, shards = tfds_records.open_records(info, split)
+    examples = tfds_records.TfdsExamples(records, shards, channels=channels, num_classes=num_classes)
     height, width = image_shape[:2]
     if height and width and math.prod((num_examples, height, width, channels)) <= CACHE_BYTES:
         return Cached(examples)

@@ -1,16 +1,19 @@
 """A small `imagenet2012` with TFDS's real features, made of the built-in photographs.
 
-python tests/data/fake_imagenet.py DIR [--train 512] [--validation 128]
+python tests/data/fake_imagenet.py DIR [--train 512] [--validation 128] [--format array_record|tfrecord]
 """
 
 import argparse
 import io
 import pathlib
+import struct
 import sys
 from collections.abc import Iterator
 
+import google_crc32c
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 from PIL import Image
 
 GRAY_EXAMPLE = 1
@@ -76,12 +79,45 @@ with tfds.core.registered.skip_registration():
                 )
 
 
-def write(directory: str | pathlib.Path, *, num_train: int, num_validation: int) -> None:
-    """Writes `imagenet2012/5.1.0` into a directory for data sets."""
+def write(
+    directory: str | pathlib.Path,
+    *,
+    num_train: int,
+    num_validation: int,
+    file_format: str = "array_record",
+    num_shards: int = 1,
+) -> None:
+    """Writes `imagenet2012/5.1.0` into a directory for data sets, each split in so many files."""
     builder = Imagenet2012(
         num_train=num_train, num_validation=num_validation, data_dir=str(directory), file_format="array_record"
     )
-    builder.download_and_prepare()
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=num_shards))
+    if file_format == "tfrecord":
+        convert_to_tfrecord(pathlib.Path(builder.data_dir))
+
+
+def convert_to_tfrecord(directory: pathlib.Path) -> None:
+    """Turns a prepared data set into what TensorFlow Datasets writes as TFRecord, which takes TensorFlow there."""
+    for path in sorted(directory.glob("*.array_record-*")):
+        reader = array_record_module.ArrayRecordReader(str(path))
+        with open(str(path).replace(".array_record-", ".tfrecord-"), "wb") as file:
+            for payload in reader.read_all():
+                file.write(frame(payload))
+        reader.close()
+        path.unlink()
+    info = directory / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+
+
+def frame(payload: bytes) -> bytes:
+    """A record of a TFRecord file."""
+    length = struct.pack("<Q", len(payload))
+    return length + masked_crc(length) + payload + masked_crc(payload)
+
+
+def masked_crc(content: bytes) -> bytes:
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", ((crc >> 15 | (crc << 17 & 0xFFFFFFFF)) + 0xA282EAD8) % 2**32)
 
 
 if __name__ == "__main__":
@@ -90,5 +126,12 @@ if __name__ == "__main__":
     parser.add_argument("directory")
     parser.add_argument("--train", type=int, default=512)
     parser.add_argument("--validation", type=int, default=128)
+    parser.add_argument("--format", choices=("array_record", "tfrecord"), default="array_record")
     arguments = parser.parse_args()
-    write(arguments.directory, num_train=arguments.train, num_validation=arguments.validation)
+    write(
+        arguments.directory,
+        num_train=arguments.train,
+        num_validation=arguments.validation,
+        file_format=arguments.format,
+        num_shards=4,
+    )

@@ -1,12 +1,16 @@
 import io
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
-from dnn_research.data import images
+from dnn_research.data import formats, images
 from dnn_research.data.builtin import photo_patches
-from dnn_research.errors import UserError
+from dnn_research.data.damage import DamagedExample
 
 
 def encode(image: Image.Image, file_format: str, **options) -> bytes:
@@ -35,13 +39,91 @@ def test_gray_is_repeated_and_colour_becomes_luma(photo):
     np.testing.assert_allclose(luma[..., 0].astype(int), gray, atol=1)
 
 
-def test_jpeg_of_every_kind(photo):
-    pixels = np.asarray(photo).astype(float)
-    for mode, channels in (("RGB", 3), ("CMYK", 3)):
-        decoded = images.decode(encode(photo.convert(mode), "JPEG", quality=95), channels=channels)
-        assert np.abs(decoded - pixels).mean() < 3
-    decoded = images.decode(encode(photo.convert("L"), "JPEG", quality=95), channels=3)
-    assert np.abs(decoded[..., 0] - np.asarray(photo.convert("L")).astype(float)).mean() < 3
+def with_pillow(encoded: bytes, channels: int) -> np.ndarray:
+    image = Image.open(io.BytesIO(encoded)).convert({1: "L", 3: "RGB"}[channels])
+    return np.asarray(image).reshape(image.height, image.width, channels).astype(int)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_of_every_kind(photo, mode, options):
+    """Pillow writes CMYK as Adobe does, with the inks inverted, and by `subsampling` factors that are rare there."""
+    encoded = encode(photo.convert(mode), "JPEG", quality=95, **options)
+    np.testing.assert_array_equal(images.decode(encoded, channels=3), with_pillow(encoded, 3))
+    original = np.asarray(photo.convert(mode).convert("RGB")).astype(int)
+    assert np.abs(images.decode(encoded, channels=3) - original).mean() < 3
+    # Luma is stored in a JPEG; Pillow computes it from rounded RGB instead.
+    difference = np.abs(images.decode(encoded, channels=1) - with_pillow(encoded, 1))
+    assert difference.mean() < 0.5
+
+
+def test_cmyk_without_adobes_marker_is_taken_for_inverted_too(photo):
+    """As Pillow and OpenCV take it."""
+    encoded = encode(photo.convert("CMYK"), "JPEG", quality=95)
+    start = encoded.index(b"\xff\xee")
+    length = int.from_bytes(encoded[start + 2 : start + 4], "big")
+    plain = encoded[:start] + encoded[start + 2 + length :]
+    np.testing.assert_array_equal(images.decode(plain, channels=3), images.decode(encoded, channels=3))
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA"])
+def test_other_formats_are_as_pillow_reads_them(photo, file_format, mode):
+    small = photo.resize((61, 47)).convert("RGB" if mode in ("RGBA", "P") else "L")
+    if mode in ("RGBA", "LA"):
+        small.putalpha(Image.linear_gradient("L").resize(small.size))
+    elif mode in ("P", "1"):
+        small = small.quantize(32) if mode == "P" else small.convert("1")
+    writable = {"PPM": ("RGB", "L", "1"), "BMP": ("RGB", "L", "P", "1"), "GIF": ("L", "P", "1")}
+    if mode not in writable.get(file_format, (mode,)):
+        pytest.skip(f"Pillow writes no {file_format} of mode {mode}")
+    encoded = encode(small, file_format, **({"lossless": True, "exact": True} if file_format == "WEBP" else {}))
+    for channels in (1, 3):
+        expected = with_pillow(encoded, channels)
+        np.testing.assert_allclose(images.decode(encoded, channels=channels), expected, atol=0 if channels == 3 else 1)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_webp(photo, lossless):
+    encoded = encode(photo, "WEBP", lossless=lossless, quality=90)
+    np.testing.assert_allclose(images.decode(encoded, channels=3), with_pillow(encoded, 3), atol=1)
+
+
+def test_palette_with_a_transparent_colour(photo):
+    palette = photo.quantize(64)
+    encoded = encode(palette, "PNG", transparency=3)
+    np.testing.assert_array_equal(images.decode(encoded, channels=3), np.asarray(palette.convert("RGB")))
+
+
+def test_16_bits_are_scaled():
+    """Not cut off: 65535 is 255 and 128 is rounded up, in files of Pillow's and of OpenCV's making."""
+    values = np.array([[0, 128, 129, 257, 385, 386, 32768, 65406, 65407, 65535]], np.uint16)
+    expected = np.rint(values / 257).astype(np.uint8)
+    for encoded in (
+        encode(Image.fromarray(values), "PNG"),
+        encode(Image.fromarray(values), "TIFF"),
+        cv2.imencode(".png", values)[1].tobytes(),
+        cv2.imencode(".png", np.repeat(values[..., None], 3, axis=2))[1].tobytes(),
+    ):
+        np.testing.assert_array_equal(images.decode(encoded, channels=1)[..., 0], expected)
+        np.testing.assert_array_equal(images.decode(encoded, channels=3), np.repeat(expected[..., None], 3, axis=2))
+    colours = np.stack([values, values[:, ::-1], values // 2], axis=2)
+    encoded = cv2.imencode(".png", colours[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(images.decode(encoded, channels=3), np.rint(colours / 257).astype(np.uint8))
+
+
+def test_misnamed_files_are_known_by_their_content(photo):
+    """As the PNG among ImageNet's JPEGs: no name is looked at. What is no image says so."""
+    for content in (
+        b"GIF89a",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"<svg/>",
+        b"PK\x03\x04",
+        bytes(100),
+        b"RIFF\x10\0\0\0WEBP",
+    ):
+        with pytest.raises(DamagedExample, match="the image is damaged or of an unknown format"):
+            images.decode(content, channels=3)
 
 
 def test_alpha_and_palette_become_rgb(photo):
@@ -59,11 +141,99 @@ def test_orientation_tag_is_ignored(photo):
     assert images.decode(encode(photo, "JPEG", exif=exif), channels=3).shape == (photo.height, photo.width, 3)
 
 
-@pytest.mark.parametrize("length", [0, 3, 1000, -100])
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-def test_file_cut_short(photo, file_format, length):
-    with pytest.raises(UserError, match="the image is damaged or of an unknown format"):
-        images.decode(encode(photo, file_format)[:length], channels=3)
+@pytest.fixture(scope="module")
+def small(photo) -> dict[str, bytes]:
+    image = photo.resize((64, 48))
+    kinds = {f"{name}": encode(image, name) for name in ("PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")}
+    kinds |= {"JPEG": encode(image, "JPEG"), "progressive": encode(image, "JPEG", progressive=True)}
+    return kinds | {
+        "CMYK": encode(image.convert("CMYK"), "JPEG"),
+        "restarts": encode(image, "JPEG", restart_marker_blocks=4),
+        "lossless": encode(image, "WEBP", lossless=True),
+    }
+
+
+KINDS = ["JPEG", "progressive", "CMYK", "restarts", "PNG", "WEBP", "lossless", "BMP", "GIF", "PPM", "TIFF"]
+
+
+# Pillow warns of what it then raises as an error.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_cut_short_is_an_error(small, kind):
+    """Or it is the whole image: some formats end with bytes that hold none of it."""
+    encoded = small[kind]
+    whole = images.decode(encoded, channels=3)
+    messages = set()
+    for length in {*range(0, len(encoded), 7), *range(len(encoded) - 40, len(encoded))}:
+        try:
+            image = images.decode(encoded[:length], channels=3)
+        except DamagedExample as error:
+            messages.add(str(error))
+        else:
+            assert length > len(encoded) - 30 and kind not in ("JPEG", "PNG", "WEBP", "progressive", "restarts")
+            np.testing.assert_array_equal(image, whole)
+    assert all(message.startswith("the image is damaged") and "\n" not in message for message in messages)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "progressive", "CMYK", "restarts"])
+def test_jpeg_whose_end_was_lost_and_mended_is_an_error(small, kind):
+    """OpenCV decodes these into a picture that is gray from there on."""
+    encoded = small[kind]
+    for position in range(encoded.rindex(b"\xff\xda") + 20, len(encoded) - 2, 11):
+        damaged = encoded[:position] + b"\xff\xd9"
+        assert cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR) is not None
+        with pytest.raises(DamagedExample, match=r"premature end of data segment|extraneous bytes"):
+            images.decode(damaged, channels=3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipped_bits_crash_nothing(small, kind):
+    """PNGs carry checksums: every flip is found. JPEG has none: what decodes without a warning is an image."""
+    encoded = small[kind]
+    whole = images.decode(encoded, channels=3)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(encoded)
+        for _ in range(int(rng.integers(1, 4))):
+            damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        try:
+            image = images.decode(bytes(damaged), channels=3)
+        except DamagedExample:
+            continue
+        else:
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.size <= 3 * formats.MAX_PIXELS
+            assert kind != "PNG" or np.array_equal(image, whole)
+
+
+def test_sizes_are_looked_at_before_decoding(small, monkeypatch):
+    """Each kind of file says its size where only its header needs to be read."""
+    monkeypatch.setattr(formats, "MAX_PIXELS", 64 * 48)
+    for kind in KINDS:
+        assert images.decode(small[kind], channels=3).shape == (48, 64, 3)
+    monkeypatch.setattr(formats, "MAX_PIXELS", 64 * 48 - 1)
+    for decoder in ((cv2, "imdecode"), (simplejpeg, "decode_jpeg"), (Image.Image, "convert")):
+        monkeypatch.setattr(*decoder, None)
+    for kind in KINDS:
+        with pytest.raises(DamagedExample, match="it has 64 x 48 pixels, more than the 3,071 that are decoded"):
+            images.decode(small[kind], channels=3)
+
+
+def test_decompression_bombs():
+    """Of a few bytes, which would be 40 GB."""
+    header = struct.pack(">IIBBBBB", 120_000, 120_000, 8, 2, 0, 0, 0)
+    chunk = lambda kind, content: (  # noqa: E731
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    )
+    png = formats.PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    gif = encode(Image.new("L", (8, 8)), "GIF")
+    gif = gif[:6] + struct.pack("<HH", 65_000, 65_000) + gif[10:]
+    jpeg = bytearray(encode(Image.new("L", (8, 8)), "JPEG"))
+    size = jpeg.index(b"\xff\xc0") + 5
+    jpeg[size : size + 4] = struct.pack(">HH", 65_000, 65_000)
+    for encoded in (png, gif, bytes(jpeg)):
+        with pytest.raises(DamagedExample, match=r"more than the 134,217,728 that are decoded|decompression bomb"):
+            images.decode(encoded, channels=3)
 
 
 def test_strong_reduction_averages():

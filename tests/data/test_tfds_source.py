@@ -28,7 +28,10 @@ def error_of(create, **changes) -> str:
 
 def test_unknown_kind(create):
     message = error_of(create, source="tfsd:mnist")
-    assert message == ("unknown data.source 'tfsd:mnist': the kinds are tfds:NAME[/CONFIG][:VERSION], synthetic")
+    assert message == (
+        "unknown data.source 'tfsd:mnist': the kinds are tfds:NAME[/CONFIG][:VERSION], "
+        "folder:PATH, tar:PATH, npz:PATH, synthetic"
+    )
 
 
 def test_unreadable_locator(create):
@@ -104,11 +107,11 @@ def test_splits(create):
     assert "is empty" in error_of(create, **digits, eval_split="train[:0]")
 
 
-def test_tfrecord_is_refused_with_the_command(create, prepared):
+def test_another_format_is_refused_with_the_command(create, prepared):
     info = json.loads((prepared / "dataset_info.json").read_text())
-    (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
+    (prepared / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "riegeli"}))
     message = error_of(create, source="tfds:my_digits", dir=str(prepared.parents[1]))
-    assert f"the data set in {prepared} is prepared as tfrecord" in message
+    assert f"the data set in {prepared} is prepared as riegeli" in message
     assert f"convert_format --dataset_version_dir={prepared} --out_file_format=array_record" in message
 
 
@@ -120,7 +123,7 @@ def test_damaged_directories(create, prepared):
     assert f"lacks its file {shard}" in error_of(create, source="tfds:my_digits", dir=root)
     shard.write_bytes(content[: len(content) // 2])
     dataset = create(source="tfds:my_digits", dir=root, channels=1)
-    with pytest.raises(UserError, match=r"example \d+ of digits, split train: the record cannot be read"):
+    with pytest.raises(UserError, match=r"example \d+ of digits, split train: .*, record \d+: it cannot"):
         list(zip(range(100), dataset.train_batches(batch_size=16, seed=0), strict=False))
     (prepared / "features.json").write_text("{")
     assert "is damaged" in error_of(create, source="tfds:my_digits", dir=root)
@@ -167,6 +170,18 @@ def test_data_without_images_and_labels(create, tmp_path):
 )
 def test_values_out_of_range(create, changes, message):
     assert message in error_of(create, **changes)
+
+
+def test_label_out_of_range(create, prepared):
+    """As in the test split of imagenet2012, whose labels are all -1."""
+    features = json.loads((prepared / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "7"
+    (prepared / "features.json").write_text(json.dumps(features))
+    (names,) = prepared.glob("label.labels.txt")
+    names.write_text("".join(f"{digit}\n" for digit in range(7)))
+    dataset = create(source="tfds:my_digits", dir=str(prepared.parents[1]), channels=1, damaged="skip")
+    with pytest.raises(UserError, match=r"train\.array_record-.*, record \d+: its label [789] is not one of the 7"):
+        list(zip(range(100), dataset.train_batches(batch_size=16, seed=0), strict=False))
 
 
 @pytest.fixture(scope="module")
