@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dnn_research.data.augment import PCA_EIGENVALUES, PCA_EIGENVECTORS, Augment
+from dnn_research.data.augment import Augment
+from dnn_research.data.augment.color import IMAGENET_BASIS
 from dnn_research.errors import UserError
 
 FILL = np.array([200, 210, 220], np.uint8)
@@ -92,11 +93,11 @@ def test_color_noise_has_the_distribution_of_the_paper():
     augmented = repeat(Augment(pca_noise_std=0.1), coordinates(4, 4), 4, 20_000)
     np.testing.assert_array_equal(augmented[0]["image"], coordinates(4, 4))
     shifts = np.stack([example["color_shift"] for example in augmented])
-    covariance = PCA_EIGENVECTORS @ np.diag((0.1 * PCA_EIGENVALUES) ** 2) @ PCA_EIGENVECTORS.T
+    covariance = IMAGENET_BASIS.axes @ np.diag((0.1 * IMAGENET_BASIS.stds) ** 2) @ IMAGENET_BASIS.axes.T
     np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
     np.testing.assert_allclose(np.cov(shifts.T), covariance, rtol=0.05, atol=0.1)
     # The eigenvectors are orthonormal to the four digits that are published; brightness varies most, by 5.5 of 255.
-    np.testing.assert_allclose(PCA_EIGENVECTORS.T @ PCA_EIGENVECTORS, np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(IMAGENET_BASIS.axes.T @ IMAGENET_BASIS.axes, np.eye(3), atol=1e-3)
     assert np.sqrt(np.linalg.eigvalsh(covariance)[-1]) == pytest.approx(5.546, abs=0.01)
 
 
