@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 
 from dnn_research.data import images
-from dnn_research.data.augment import color, erasing, geometry, mixing
+from dnn_research.data.augment import color, erasing, geometry, mixing, randaugment
 from dnn_research.data.augment.color import ColorBasis
-from dnn_research.data.augment.randaugment import LARGEST, randaugment
 from dnn_research.errors import UserError, choose
 
 PCA_BASES = ("imagenet", "train")
@@ -100,7 +99,7 @@ class Augment:
             "rotation_degrees": 180,
             "hue": 0.5,
             "randaugment_ops": math.inf,
-            "randaugment_magnitude": LARGEST,
+            "randaugment_magnitude": randaugment.LARGEST,
         }
         for name, most in limits.items():
             value = getattr(self, name)
@@ -179,7 +178,9 @@ class Augment:
                 hue=self.hue,
             )
         if self.randaugment_ops:
-            image = randaugment(image, rng, ops=self.randaugment_ops, magnitude=self.randaugment_magnitude, fill=fill)
+            image = randaugment.apply(
+                image, rng, ops=self.randaugment_ops, magnitude=self.randaugment_magnitude, fill=fill
+            )
         if self.erasing_probability:
             image = erasing.erase(image, rng, probability=self.erasing_probability, area=self.erasing_area)
         augmented = {"image": np.ascontiguousarray(image)}

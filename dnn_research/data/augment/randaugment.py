@@ -35,9 +35,7 @@ SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13  # Pillow's ImageFilte
 Operation = Callable[[np.ndarray, float, np.ndarray], np.ndarray]
 
 
-def randaugment(
-    image: np.ndarray, rng: np.random.Generator, *, ops: int, magnitude: float, fill: np.ndarray
-) -> np.ndarray:
+def apply(image: np.ndarray, rng: np.random.Generator, *, ops: int, magnitude: float, fill: np.ndarray) -> np.ndarray:
     """Applies `ops` random operations of magnitude 0..10, where there are two directions in a random one.
 
     Args:
@@ -60,7 +58,8 @@ def randaugment(
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
     """Stretches every channel of uint8 [h, w, C] to 0..255; one of a single value stays."""
-    low, high = image.min(axis=(0, 1)).astype(float), image.max(axis=(0, 1)).astype(float)
+    used = _histograms(image) > 0
+    low, high = used.argmax(axis=1).astype(float), 255 - used[:, ::-1].argmax(axis=1).astype(float)
     scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1.0)
     offset = np.where(high > low, low, 0.0)
     # Rounded down, as Pillow does it.
@@ -69,8 +68,13 @@ def autocontrast(image: np.ndarray) -> np.ndarray:
 
 def equalize(image: np.ndarray) -> np.ndarray:
     """Makes the histogram of every channel of uint8 [h, w, C] as flat as its values allow, by Pillow's rule."""
-    tables = [_equalizing(np.bincount(image[..., c].ravel(), minlength=256)) for c in range(image.shape[2])]
-    return color.look_up(image, np.stack(tables, axis=1))
+    return color.look_up(image, np.stack([_equalizing(histogram) for histogram in _histograms(image)], axis=1))
+
+
+def _histograms(image: np.ndarray) -> np.ndarray:
+    """How often each value occurs in each channel of uint8 [h, w, C]: [C, 256]."""
+    channels = range(image.shape[2])
+    return np.stack([cv2.calcHist([image], [c], None, [256], [0, 256]).ravel().astype(int) for c in channels])
 
 
 def _equalizing(histogram: np.ndarray) -> np.ndarray:
