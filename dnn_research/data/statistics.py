@@ -182,7 +182,7 @@ def load(workdir: Path) -> Arrays:
     """
     path = workdir / FILE
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise UserError(

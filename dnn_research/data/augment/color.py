@@ -101,6 +101,9 @@ def adjust_color(image: np.ndarray, factor: float) -> np.ndarray:
 
 def turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
     """Turns the hues of uint8 [h, w, 3] by a share of the circle, in steps of 1/256."""
+    steps = round(256 * turn) % 256
+    if steps == 0:
+        return image
     hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    hsv[..., 0] += np.uint8(round(256 * turn) % 256)
+    hsv[..., 0] += np.uint8(steps)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL))
