@@ -6,9 +6,10 @@ weight decay 5e-4, rate 0.01 and a tenth of it whenever the validation error sta
 Published: top-1 / top-5 error 40.7 / 18.2 % on the validation set by 10 crops (table 2), one network.
 `:caffe`, `:caffenet`, `:torchvision`, `:half`, `:ungrouped` are later builds and the paper's one-GPU control.
 On two devices as in 2012: --config.model.towers=2.
-Differs from the paper: evaluation by one crop instead of 10; the mean is subtracted per channel instead of per pixel;
-images keep their shape until the random crop; the rate falls by the rule of the schedule `plateau` instead of by hand;
-a 227-pixel crop (--config.data.image_size=227) is Caffe's.
+Differs from the paper: evaluation by one crop instead of 10; the mean is subtracted per channel instead of per pixel,
+which takes a pass over the training images first (--config.data.normalization=pixel_mean); colour noise along the
+published components of ImageNet (--config.data.augment.pca_basis=train computes them); the rate falls by the rule of
+the schedule `plateau` instead of by hand. A 227-pixel crop (--config.data.image_size=227) is Caffe's.
 
 Command: python -m dnn_research.main --config configs/alexnet.py
 Reached with this code: not yet run. `:smoke` runs the same network on a few synthetic images, `:laptop` trains a narrow
@@ -35,6 +36,7 @@ LAPTOP = {
     "data.eval_split": "test",
     "data.image_size": 32,
     "data.std": (58.0, 57.0, 57.0),
+    "data.augment.central_square": False,
     "data.augment.shorter_side": (),
     "data.augment.pad": 4,
     "data.num_workers": 2,
@@ -75,7 +77,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.mean = (123.68, 116.779, 103.939)
     config.data.std = (1.0, 1.0, 1.0)
-    config.data.augment = ConfigDict({"pad": 0, "shorter_side": (256, 256), "flip": True, "pca_noise_std": 0.1})
+    config.data.normalization = "channel"
+    config.data.augment = ConfigDict({
+        "central_square": True, "pad": 0, "shorter_side": (256, 256),
+        "area": (), "aspect": (3 / 4, 4 / 3), "interpolation": "bilinear", "flip": True,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.1, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 16
     config.data.synthetic_classes = 1000
     config.data.synthetic_examples = 1024

@@ -6,8 +6,9 @@ weight decay are not in the paper: they are those of Caffe's bvlc_googlenet (32,
 Published: 10.07 % top-5 error by one crop, 9.15 % by 10, 7.89 % by 144, one network (table 3); 31.3 / 11.1 % top-1 /
 top-5 by one crop (bvlc_googlenet).
 `:batch_norm` normalizes every convolution; `:torchvision` is that library's network.
-Differs from the paper: one synchronous replica; crops of images with the shorter side in [256, 480] instead of crops of
-8 to 100 % of the area; no photometric distortions but colour noise along the principal components.
+Images: crops of 8 to 100 % of the area, 3/4 to 4/3 wide, by a random interpolation, and the photometric distortions of
+Howard 2013 (arXiv:1312.5402): factors of brightness, contrast and saturation in [0.5, 1.5], then AlexNet's noise.
+Differs from the paper: one synchronous replica; random interpolation from the start instead of late in training.
 
 Command: python -m dnn_research.main --config configs/googlenet.py
 Reached with this code: not yet run. `:smoke` runs the same network on a few synthetic images, `:laptop` trains a narrow
@@ -29,8 +30,11 @@ LAPTOP = {
     "data.source": "tfds:photo_patches/32",
     "data.eval_split": "test",
     "data.image_size": 32,
-    "data.augment.shorter_side": (),
+    "data.augment.area": (),
     "data.augment.pad": 4,
+    "data.augment.brightness": 0.0,
+    "data.augment.contrast": 0.0,
+    "data.augment.saturation": 0.0,
     "data.augment.pca_noise_std": 0.0,
     "data.num_workers": 2,
     "data.synthetic_classes": 16,
@@ -71,7 +75,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.mean = (123.68, 116.779, 103.939)
     config.data.std = (1.0, 1.0, 1.0)
-    config.data.augment = ConfigDict({"pad": 0, "shorter_side": (256, 480), "flip": True, "pca_noise_std": 0.1})
+    config.data.normalization = "channel"
+    config.data.augment = ConfigDict({
+        "central_square": False, "pad": 0, "shorter_side": (),
+        "area": (0.08, 1.0), "aspect": (3 / 4, 4 / 3), "interpolation": "random", "flip": True,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.1, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 16
     config.data.synthetic_classes = 1000
     config.data.synthetic_examples = 1024

@@ -40,7 +40,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 1
     config.data.mean = (33.3,)
     config.data.std = (78.6,)
-    config.data.augment = ConfigDict({"pad": 1, "shorter_side": (), "flip": False, "pca_noise_std": 0.0})
+    config.data.normalization = "channel"
+    config.data.augment = ConfigDict({
+        "central_square": False, "pad": 1, "shorter_side": (),
+        "area": (), "aspect": (3 / 4, 4 / 3), "interpolation": "bilinear", "flip": False,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.0, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 4
     config.data.synthetic_classes = 10
     config.data.synthetic_examples = 1000

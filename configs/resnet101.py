@@ -8,7 +8,8 @@ The paper lowers the rate by hand when the error plateaus. Here it falls at the 
 published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
 --config.schedule.name=plateau --config.schedule.boundary_epochs=none --config.schedule.metric=eval/top1_accuracy
 --config.schedule.patience=5.
-Differs from the paper: the mean is subtracted per channel instead of per pixel.
+Differs from the paper: the mean is subtracted per channel instead of per pixel, which takes a pass over the training
+images first (--config.data.normalization=pixel_mean).
 
 Command: python -m dnn_research.main --config configs/resnet101.py
 Reached with this code: not yet run. `configs/resnet101.py:smoke` runs the same network on a few synthetic images.
@@ -36,7 +37,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.mean = (123.68, 116.779, 103.939)
     config.data.std = (1.0, 1.0, 1.0)
-    config.data.augment = ConfigDict({"pad": 0, "shorter_side": (256, 480), "flip": True, "pca_noise_std": 0.1})
+    config.data.normalization = "channel"
+    config.data.augment = ConfigDict({
+        "central_square": False, "pad": 0, "shorter_side": (256, 480),
+        "area": (), "aspect": (3 / 4, 4 / 3), "interpolation": "bilinear", "flip": True,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.1, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 16
     config.data.synthetic_classes = 1000
     config.data.synthetic_examples = 1024

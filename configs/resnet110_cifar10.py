@@ -6,7 +6,7 @@ the training error falls below 80 %, which took about 400 iterations: here exact
 Published: 6.43 % error at best, 6.61 +- 0.16 % over 5 runs (table 6).
 Other depths: --config.model.depth=20 (8.75 %), 32 (7.51 %), 44 (7.17 %), 56 (6.97 %), 1202 (7.93 %), all but 1202 with
 --config.schedule.warmup_steps=none; without shortcuts: --config.model.residual=False.
-Differs from the paper: the mean is subtracted per channel instead of per pixel.
+The mean image is that of the training split, subtracted after the random crop (the paper does not say when).
 
 Command: python -m dnn_research.main --config configs/resnet110_cifar10.py
 Reached with this code: not yet run on CIFAR-10. `:laptop` trains on patches of built-in photographs.
@@ -20,6 +20,7 @@ from ml_collections.config_dict import placeholder
 LAPTOP = {
     "batch_size": 32,
     "data.source": "tfds:photo_patches/32",
+    "data.normalization": "channel",
     "data.num_workers": 2,
     "data.synthetic_classes": 16,
     "model.width_factor": 0.5,
@@ -52,7 +53,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.mean = (125.3, 123.0, 113.9)
     config.data.std = (1.0, 1.0, 1.0)
-    config.data.augment = ConfigDict({"pad": 4, "shorter_side": (), "flip": True, "pca_noise_std": 0.0})
+    config.data.normalization = "pixel_mean"
+    config.data.augment = ConfigDict({
+        "central_square": False, "pad": 4, "shorter_side": (),
+        "area": (), "aspect": (3 / 4, 4 / 3), "interpolation": "bilinear", "flip": True,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.0, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 4
     config.data.synthetic_classes = 10
     config.data.synthetic_examples = 1024

@@ -77,7 +77,16 @@ def get_config() -> ConfigDict:
     config.data.channels = 3
     config.data.mean = (123.68, 116.779, 103.939)
     config.data.std = (1.0, 1.0, 1.0)
-    config.data.augment = ConfigDict({"pad": 0, "shorter_side": (256, 512), "flip": True, "pca_noise_std": 0.1})
+    config.data.normalization = "channel"
+    config.data.augment = ConfigDict({
+        "central_square": False, "pad": 0, "shorter_side": (256, 512),
+        "area": (), "aspect": (3 / 4, 4 / 3), "interpolation": "bilinear", "flip": True,
+        "rotation_degrees": 0.0, "vertical_shift": 0.0, "horizontal_shift": 0.0, "zoom": (),
+        "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,
+        "randaugment_ops": 0, "randaugment_magnitude": 9.0, "erasing_probability": 0.0, "erasing_area": (0.02, 0.4),
+        "pca_noise_std": 0.1, "pca_basis": "imagenet",
+        "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": 1.0,
+    })  # fmt: skip
     config.data.num_workers = 16
     config.data.synthetic_classes = 1000
     config.data.synthetic_examples = 1024

@@ -177,8 +177,11 @@ class Setup:
     saving_due: Every
 
 
-def set_up(recipe: Recipe) -> Setup:
-    """Builds everything that a recipe names; whatever is wrong with it is said here, before anything is written."""
+def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
+    """Builds everything that a recipe names; whatever is wrong with it is said here, before anything is written.
+
+    Statistics of the training split are those of the run in `workdir`, if there is one.
+    """
     config = recipe.config.to_dict()
     training = construct(Training, "config.train", config["train"])
     evaluation = construct(Evaluation, "config.eval", config["eval"])
@@ -191,7 +194,7 @@ def set_up(recipe: Recipe) -> Setup:
         raise UserError("batch_size must be positive, not 0")
     if evaluation.batch_size % jax.process_count():
         raise UserError(f"eval.batch_size={evaluation.batch_size} does not divide over {jax.process_count()} processes")
-    dataset = construct(data.create, "config.data", config["data"])
+    dataset = construct(data.create, "config.data", config["data"], workdir=workdir)
     protocol = data.protocols.create(
         name=evaluation.protocol, resize=evaluation.resize, image_size=config["data"]["image_size"]
     )
@@ -258,7 +261,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         Diverged: a loss or gradient that is not finite.
         Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
-    setup = set_up(recipe)
+    setup = set_up(recipe, workdir)
     config = plain(recipe.config)
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
@@ -285,6 +288,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             say(setup.task.sentence(_split(manifest.results, "eval")))
             return dict(manifest.results)
 
+        # Before run.json: where that is, they are.
+        if resumed is None and parallel.is_primary():
+            setup.dataset.save_statistics(workdir)
         recorder.start(
             record.describe_run(config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names),
             step=start,
@@ -387,13 +393,13 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
 
 def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say) -> dict[str, float]:
     """Evaluates a checkpoint of a run (`latest`, `best` or a step) under the recipe's protocol; writes nothing."""
-    setup = set_up(recipe)
+    setup = set_up(recipe, workdir)
     folder = checkpoint.find(workdir, which)
     _refuse_other_run(
         workdir,
         plain(recipe.config),
         "a run of another network; evaluate it with the config that it was trained with",
-        keys=("model.", "data.mean", "data.std", "data.channels"),
+        keys=("model.", "data.mean", "data.std", "data.normalization", "data.channels"),
     )
     results, step = {}, None
     for split in setup.training.splits:

@@ -44,7 +44,7 @@ def dataset(size=4):
     return data.create(
         source="synthetic", dir=None, image_size=size, channels=3, train_split="train", eval_split="test",
         holdout_fraction=0.1, holdout_seed=0, damaged="stop",
-        mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0), augment=None, num_workers=0,
+        mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0), normalization="channel", augment=None, num_workers=0,
         synthetic_classes=CLASSES, synthetic_examples=8,
     )  # fmt: skip
 

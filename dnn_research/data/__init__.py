@@ -6,18 +6,21 @@ with dataset.train_batches(batch_size=256, seed=0) as batches:
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from dnn_research.data import normalization as normalizations
 from dnn_research.data import protocols
 from dnn_research.data.augment import Augment
 from dnn_research.data.batches import Batches
 from dnn_research.data.damage import POLICIES
+from dnn_research.data.normalization import Normalization, load_normalization
 from dnn_research.data.pipeline import Dataset
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import open_source
 from dnn_research.errors import UserError, construct
 
-__all__ = ["Batches", "Dataset", "Protocol", "create", "protocols"]
+__all__ = ["Batches", "Dataset", "Normalization", "Protocol", "create", "load_normalization", "protocols"]
 
 
 def create(
@@ -33,10 +36,12 @@ def create(
     damaged: str,
     mean: Sequence[float],
     std: Sequence[float],
+    normalization: str,
     augment: Mapping[str, Any] | None,
     num_workers: int,
     synthetic_classes: int,
     synthetic_examples: int,
+    workdir: Path | None = None,
 ) -> Dataset:
     """Opens a data set; the arguments are the section `data` of a config.
 
@@ -54,10 +59,14 @@ def create(
             for nothing, and puts another in its place in training, and counts it.
         mean: of each channel, in units of 0..255.
         std: of each channel, in units of 0..255; ones to subtract the mean only.
+        normalization: 'channel' by these two, or 'pixel_mean', 'per_image', 'gcn', 'gcn_zca': see
+            `dnn_research.data.normalization`. Padding has the colour `mean` with any of them.
         augment: keyword arguments of `Augment`; empty or None for none.
         num_workers: threads that prepare batches; 0 for none. Batches do not depend on it.
         synthetic_classes: number of classes of the synthetic source.
         synthetic_examples: number of examples in each split of the synthetic source.
+        workdir: of a run whose statistics of the training split are used; None, or where no run is, they are computed
+            when they are first needed. No field of a config.
 
     Raises:
         UserError: a value is out of range, or the source is unknown or not prepared.
@@ -77,6 +86,7 @@ def create(
         raise UserError(f"data.mean is {tuple(mean)}: give it in units of 0..255")
     if not all(value > 0 for value in std):
         raise UserError(f"data.std is {tuple(std)}: give positive numbers in units of 0..255, or ones")
+    normalizations.check(name=normalization, std=tuple(std))
     augmentation = construct(Augment, "config.data.augment", augment or {})
     augmentation.check(image_size=image_size, channels=channels)
     opened = open_source(
@@ -101,6 +111,8 @@ def create(
         skip_damaged=damaged == "skip",
         mean=tuple(mean),
         std=tuple(std),
+        normalization=normalization,
         augment=augmentation,
+        workdir=workdir,
         num_workers=num_workers,
     )

@@ -3,16 +3,19 @@
 import dataclasses
 import functools
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dnn_research.data import stream
-from dnn_research.data.augment import Augment
+from dnn_research.data import normalization, statistics, stream
+from dnn_research.data.augment import Augment, mixing
+from dnn_research.data.augment.color import ColorBasis
 from dnn_research.data.batches import Batches
 from dnn_research.data.damage import Reader
+from dnn_research.data.normalization import Normalization
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import Examples
 from dnn_research.errors import UserError
@@ -34,7 +37,9 @@ class Dataset:
         skip_damaged: whether damaged examples are left out and counted, or else end the run.
         mean: of each channel, in units of 0..255.
         std: standard deviation of each channel, in units of 0..255.
+        normalization: a key of `normalization.NORMALIZATIONS`.
         augment: what happens to training images.
+        workdir: of the run whose statistics of the training split are used; where it holds no run they are computed.
         num_workers: threads that prepare batches; 0 prepares each one when it is asked for. The batches are the same.
     """
 
@@ -49,7 +54,9 @@ class Dataset:
     skip_damaged: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    normalization: str
     augment: Augment
+    workdir: Path | None
     num_workers: int
 
     @property
@@ -69,8 +76,37 @@ class Dataset:
         """The mean colour, rounded: uint8 [C]. Padding has it, so that it is about zero after normalisation."""
         return np.rint(np.asarray(self.mean)).astype(np.uint8)
 
+    @functools.cached_property
+    def statistics(self) -> Mapping[str, np.ndarray]:
+        """Of the training split, as far as normalization and augmentation need any; the first look computes them.
+
+        Raises:
+            UserError: those of the run are not there or damaged, or an image is damaged.
+        """
+        wanted = [normalization.NEEDS[self.normalization]] if self.normalization in normalization.NEEDS else []
+        wanted += ["color_axes"] if self.augment.needs_own_basis else []
+        if not wanted:
+            return {}
+        # A run writes its statistics before its run.json.
+        if self.workdir is not None and (self.workdir / "run.json").exists():
+            return statistics.load(self.workdir)
+        view = functools.partial(self.augment.without_chance, image_size=self.image_shape[0], fill=self.fill)
+        return statistics.compute(
+            wanted,
+            self._train_reader,
+            view,
+            image_shape=self.image_shape,
+            description=f"{self.name}, split {self.train_split}",
+            num_workers=self.num_workers,
+        )
+
+    def save_statistics(self, workdir: Path) -> None:
+        """Keeps the statistics with a run, if there are any."""
+        if self.statistics:
+            statistics.save(workdir, self.statistics)
+
     def normalize(self, image: np.ndarray | jax.Array, color_shift: np.ndarray | jax.Array | None = None) -> jax.Array:
-        """Subtracts the mean and divides by the standard deviation of each channel, on the device.
+        """From pixels to what the network sees, on the device.
 
         Args:
             image: [..., H, W, C], values 0..255.
@@ -79,13 +115,12 @@ class Dataset:
         Returns:
             float32 [..., H, W, C].
         """
-        pixels = jnp.asarray(image, jnp.float32)
-        if color_shift is not None:
-            pixels = pixels + jnp.asarray(color_shift, jnp.float32)[..., None, None, :]
-        per_channel = (1,) * (pixels.ndim - 1) + (-1,)
-        mean = jnp.asarray(self.mean, jnp.float32).reshape(per_channel)
-        std = jnp.asarray(self.std, jnp.float32).reshape(per_channel)
-        return (pixels - mean) / std
+        return self._normalization(image, color_shift)
+
+    @functools.cached_property
+    def _normalization(self) -> Normalization:
+        arrays = self.statistics if self.normalization in normalization.NEEDS else {}
+        return Normalization(name=self.normalization, mean=self.mean, std=self.std, arrays=arrays)
 
     # One for all epochs and evaluations, so that what is damaged is said once.
     @functools.cached_property
@@ -114,7 +149,8 @@ class Dataset:
 
         Returns:
             Iterator over dictionaries: `image` uint8 [B, H, W, C], `label` int32 [B], `index` int32 [B], the position
-            of the example in its split, and with colour noise `color_shift` float32 [B, C]. B is the local batch size.
+            of the example in its split, and with colour noise `color_shift` float32 [B, C]; where examples are mixed,
+            the partners' `label2` int32 [B] and `lam` float32 [B], the share of `label`. B is the local batch size.
             Where damaged examples are skipped also `replaced` bool [B]: whether the example stands in for a damaged
             one; it is drawn from the whole split by the random numbers of that place in the stream.
 
@@ -123,6 +159,11 @@ class Dataset:
                 damaged.
         """
         check_divides(batch_size, process_count)
+        if self.augment.mixes and batch_size // process_count % 2:
+            raise UserError(
+                f"data.augment mixes examples in pairs, and a process has {batch_size // process_count} of the "
+                f"{batch_size} of a batch: make batch_size a multiple of twice the number of processes"
+            )
         if not 0 <= seed < 2**32:
             raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
         load = LoadForTraining(
@@ -132,12 +173,21 @@ class Dataset:
             image_size=self.image_shape[0],
             fill=self.fill,
             seed=seed,
+            color_basis=self._color_basis,
         )
         positions = (
             range(step * batch_size + process_index, (step + 1) * batch_size, process_count)
             for step in itertools.count(start_step)
         )
+        if self.augment.mixes:
+            return Batches(load, positions, num_workers=self.num_workers, finish=mixing.mix)
         return Batches(load, positions, num_workers=self.num_workers)
+
+    @property
+    def _color_basis(self) -> ColorBasis | None:
+        if not self.augment.needs_own_basis:
+            return None
+        return ColorBasis(self.statistics["color_stds"], self.statistics["color_axes"])
 
     def eval_batches(
         self, *, protocol: Protocol, batch_size: int, process_index: int = 0, process_count: int = 1
@@ -186,12 +236,14 @@ class LoadForTraining:
         image_size: int,
         fill: np.ndarray,
         seed: int,
+        color_basis: ColorBasis | None,
     ):
         self._reader = reader
         self._mark_replaced = mark_replaced
         self._augment = augment
         self._image_size = image_size
         self._fill = fill
+        self._color_basis = color_basis
         self._numbers = stream.RandomNumbers(seed)
         self._order = stream.Shuffle(len(reader), seed=seed)
 
@@ -199,7 +251,9 @@ class LoadForTraining:
         drawn, rng = self._order[position], self._numbers[position]
         image, label, index = self._reader.read_or_substitute(drawn, rng)
         try:
-            augmented = self._augment(image, rng, image_size=self._image_size, fill=self._fill)
+            augmented = self._augment(
+                image, rng, image_size=self._image_size, fill=self._fill, color_basis=self._color_basis
+            )
         except UserError as error:
             raise UserError(f"{self._reader.place(index)}: {error}") from error
         example = {**augmented, "label": np.int32(label), "index": np.int32(index)}

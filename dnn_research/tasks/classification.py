@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, optionally with label smoothing and auxiliary classifiers."""
+"""Image classification: cross-entropy, optionally with label smoothing, auxiliary classifiers and mixed examples."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -77,9 +77,9 @@ def create(
         made, new_state = outputs
         logits, *auxiliary = made if isinstance(made, tuple) else (made,)
         logits = logits.astype(jnp.float32)
-        losses = cross_entropy(logits, batch["label"], label_smoothing)
-        sums = metrics.classification(logits, batch["label"], losses, jnp.ones_like(losses))
-        others = sum(cross_entropy(other, batch["label"], label_smoothing).mean() for other in auxiliary)
+        losses = mixed_cross_entropy(logits, batch, label_smoothing)
+        sums = metrics.classification(logits, dominant_label(batch), losses, jnp.ones_like(losses))
+        others = sum(mixed_cross_entropy(other, batch, label_smoothing).mean() for other in auxiliary)
         return losses.mean() + auxiliary_weight * others, (new_state, sums)
 
     def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
@@ -100,6 +100,26 @@ def _without_gradient(params: Tree, frozen: Callable[[str], bool]) -> Tree:
         return jax.lax.stop_gradient(leaf) if frozen(jax.tree_util.keystr(path, simple=True, separator="/")) else leaf
 
     return jax.tree_util.tree_map_with_path(stop, params)
+
+
+def mixed_cross_entropy(
+    logits: Float[Array, "batch classes"], batch: Mapping[str, jax.Array], label_smoothing: float
+) -> Float[Array, "batch"]:
+    """`cross_entropy`; where examples were mixed, lam of it against `label` and 1 - lam against `label2`.
+
+    That is the cross-entropy against the mixed targets, for it is linear in them.
+    """
+    losses = cross_entropy(logits, batch["label"], label_smoothing)
+    if "label2" not in batch:
+        return losses
+    return batch["lam"] * losses + (1 - batch["lam"]) * cross_entropy(logits, batch["label2"], label_smoothing)
+
+
+def dominant_label(batch: Mapping[str, jax.Array]) -> Int[Array, "batch"]:
+    """The label that accuracy in training is measured by: where examples were mixed, the one with the larger share."""
+    if "label2" not in batch:
+        return batch["label"]
+    return jnp.where(batch["lam"] >= 0.5, batch["label"], batch["label2"])
 
 
 def cross_entropy(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnn_research import checkpoint
-from dnn_research.data import images, protocols
+from dnn_research.data import images, load_normalization, protocols
 from dnn_research.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -61,11 +61,11 @@ class Predictor:
         named = run.get("class_names", []) if labels is None else labels
         # A network may have more classes than its data set, and imported weights bring no names.
         self._names = [*named, *(f"class {number}" for number in range(len(named), classes))]
-        mean, std = (np.asarray(self._data[key], np.float32).reshape(1, 1, 1, -1) for key in ("mean", "std"))
-        self._fill = np.round(mean).astype(np.uint8).reshape(-1)
+        normalize = load_normalization(workdir)
+        self._fill = np.rint(normalize.mean).astype(np.uint8)
 
         def probabilities(variables: Any, pixels: jax.Array) -> jax.Array:
-            logits = model.apply(variables, (pixels.astype(jnp.float32) - mean) / std)
+            logits = model.apply(variables, normalize(pixels))
             return jax.nn.softmax(jnp.asarray(logits, jnp.float32))
 
         self._probabilities = jax.jit(probabilities)

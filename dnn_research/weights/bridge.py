@@ -70,6 +70,7 @@ def import_weights(wanted: Import, say: Say) -> None:
     arrays = files.read(wanted.file)
     settings = {f"model.{field}": value for field, value in convention.fields(arrays).items()}
     settings |= {"data.mean": tuple(convention.mean), "data.std": tuple(convention.std), "data.channels": 3}
+    settings |= {"data.normalization": "channel"}
     config = recipe.config.copy_and_resolve_references()
     with config.unlocked():
         for path, value in settings.items():

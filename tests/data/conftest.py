@@ -32,6 +32,7 @@ def create(data_dir: str) -> Callable[..., data.Dataset]:
             "damaged": "stop",
             "mean": (120.0, 110.0, 100.0)[:channels],
             "std": (50.0, 60.0, 70.0)[:channels],
+            "normalization": "channel",
             "augment": {},
             "num_workers": 0,
             "synthetic_classes": 10,

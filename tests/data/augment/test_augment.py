@@ -1,7 +1,12 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dnn_research.data.augment import PCA_EIGENVALUES, PCA_EIGENVECTORS, Augment
+from dnn_research import recipe
+from dnn_research.data.augment import Augment
+from dnn_research.data.augment.color import IMAGENET_BASIS
 from dnn_research.errors import UserError
 
 FILL = np.array([200, 210, 220], np.uint8)
@@ -92,12 +97,62 @@ def test_color_noise_has_the_distribution_of_the_paper():
     augmented = repeat(Augment(pca_noise_std=0.1), coordinates(4, 4), 4, 20_000)
     np.testing.assert_array_equal(augmented[0]["image"], coordinates(4, 4))
     shifts = np.stack([example["color_shift"] for example in augmented])
-    covariance = PCA_EIGENVECTORS @ np.diag((0.1 * PCA_EIGENVALUES) ** 2) @ PCA_EIGENVECTORS.T
+    covariance = IMAGENET_BASIS.axes @ np.diag((0.1 * IMAGENET_BASIS.stds) ** 2) @ IMAGENET_BASIS.axes.T
     np.testing.assert_allclose(shifts.mean(axis=0), 0, atol=0.1)
     np.testing.assert_allclose(np.cov(shifts.T), covariance, rtol=0.05, atol=0.1)
     # The eigenvectors are orthonormal to the four digits that are published; brightness varies most, by 5.5 of 255.
-    np.testing.assert_allclose(PCA_EIGENVECTORS.T @ PCA_EIGENVECTORS, np.eye(3), atol=1e-3)
+    np.testing.assert_allclose(IMAGENET_BASIS.axes.T @ IMAGENET_BASIS.axes, np.eye(3), atol=1e-3)
     assert np.sqrt(np.linalg.eigvalsh(covariance)[-1]) == pytest.approx(5.546, abs=0.01)
+
+
+EVERYTHING = {
+    "shorter_side": (16, 24), "central_square": True, "interpolation": "random", "flip": True, "rotation_degrees": 20.0,
+    "vertical_shift": 0.1, "horizontal_shift": 0.1, "zoom": (0.8, 1.25), "brightness": 0.4, "contrast": 0.4,
+    "saturation": 0.4, "hue": 0.1, "randaugment_ops": 2, "erasing_probability": 0.5, "pca_noise_std": 0.1,
+    "mixup_alpha": 0.2, "cutmix_alpha": 1.0,
+}  # fmt: skip
+
+
+def test_the_image_at_hand_is_never_written_to():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    image.flags.writeable = False
+    before = image.copy()
+    for augmented in repeat(Augment(**EVERYTHING), image, 16, 50):
+        assert augmented["image"].shape == (16, 16, 3) and augmented["image"].dtype == np.uint8
+        assert augmented["image"].flags.c_contiguous
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("item", sorted(EVERYTHING.keys() - {"interpolation", "central_square", "pca_noise_std"}))
+def test_every_item_changes_what_is_shown(item):
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    item = {item: EVERYTHING[item]} if item != "shorter_side" else {"shorter_side": (32, 40)}
+    plain, changed = (repeat(Augment(**fields), image, 32, 8) for fields in ({}, item))
+    is_drawn = {"mixup_alpha", "cutmix_alpha"} & set(item)
+    assert any((a["image"] != b["image"]).any() or is_drawn for a, b in zip(plain, changed, strict=True))
+    assert {key for one in changed for key in one} == ({"image", "lam", "mix_box"} if is_drawn else {"image"})
+
+
+def test_an_item_that_draws_last_leaves_the_others_as_they_were():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    few = {name: EVERYTHING[name] for name in ("shorter_side", "flip", "rotation_degrees")}
+    for more in ({"pca_noise_std": 0.1}, {"mixup_alpha": 0.2}):
+        one, other = (
+            Augment(**fields)(image, np.random.default_rng(5), image_size=16, fill=FILL)["image"]
+            for fields in (few, {**few, **more})
+        )
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_chance_is_the_middle_of_what_is_shown():
+    image = coordinates(40, 60)
+    for augment in (Augment(shorter_side=(40, 80)), Augment(shorter_side=(40, 40), central_square=True, flip=True)):
+        np.testing.assert_array_equal(augment.without_chance(image, image_size=32, fill=FILL), image[4:36, 14:46])
+    area = Augment(area=(0.08, 1.0)).without_chance(image, image_size=40, fill=FILL)
+    np.testing.assert_array_equal(area, image[:, 10:50])
+    padded = Augment(pad=4).without_chance(coordinates(28, 28), image_size=32, fill=FILL)
+    np.testing.assert_array_equal(padded[2:30, 2:30], coordinates(28, 28))
+    assert (padded[0] == FILL).all()
 
 
 def test_larger_image_without_a_way_to_shrink_it():
@@ -115,9 +170,30 @@ def test_larger_image_without_a_way_to_shrink_it():
         ({"shorter_side": (256,)}, r"shorter_side is \(256,\)"),
         ({"shorter_side": (6, 9)}, "starts at 6, less than data.image_size 8"),
         ({"shorter_side": (9, 9), "pad": 4}, "choose one"),
+        ({"area": (0.08, 1.5)}, r"area is \(0.08, 1.5\): give the smallest and the largest, such as"),
+        ({"area": (0.08, 1.0), "aspect": ()}, r"aspect is \(\)"),
+        ({"area": (0.08, 1.0), "shorter_side": (9, 9)}, "shorter_side .* and area .*: choose one"),
+        ({"interpolation": "cubic"}, "unknown data.augment.interpolation 'cubic'; did you mean 'bicubic'"),
+        ({"pca_basis": "cifar"}, "unknown data.augment.pca_basis 'cifar'"),
+        ({"rotation_degrees": 200.0}, "rotation_degrees is 200.0: give a number from 0 to 180"),
+        ({"vertical_shift": -0.1}, "vertical_shift is -0.1: give a number from 0 to 1"),
+        ({"zoom": (0.0, 1.0)}, "zoom is"),
+        ({"saturation": 0.4}, "saturation is 0.4, but data.channels is 1: it needs 3"),
+        ({"hue": 0.6}, "hue is 0.6: give a number from 0 to 0.5"),
+        ({"randaugment_magnitude": 11.0}, "magnitude is 11.0: give a number from 0 to 10"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha is -1.0: give 0 or more"),
         ({"flipp": True}, "does not know 'flipp'; did you mean 'flip'"),
     ],
 )
 def test_what_cannot_be(create, augment, message):
     with pytest.raises(UserError, match=message):
         create(augment=augment, channels=1)
+
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_lists_every_field(path):
+    """So that each item can be switched on the command line and in a row of an experiment."""
+    assert set(recipe.load(str(path)).config.data.augment) == {field.name for field in dataclasses.fields(Augment)}

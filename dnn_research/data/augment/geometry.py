@@ -1,0 +1,186 @@
+"""Where the pixels of a training image come from: random crops, and rotation, shift, zoom and shear about the centre.
+
+Of a photograph only the crop is resized: the part of it that the crop covers is cut out first.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from dnn_research.data import images
+
+# `bilinear` averages where pixels would be skipped, see `images.resize`; the others are what their names say.
+INTERPOLATIONS = {
+    "bilinear": None,
+    "nearest": cv2.INTER_NEAREST_EXACT,
+    "area": cv2.INTER_AREA,
+    "bicubic": cv2.INTER_CUBIC,
+}
+RANDOM = "random"  # one of them, each with equal probability
+ATTEMPTS = 10
+
+
+def central_square(image: np.ndarray) -> np.ndarray:
+    """The square in the middle of uint8 [h, w, C], a view; of an odd margin the smaller half is above or left."""
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def scaled_crop(
+    image: np.ndarray, rng: np.random.Generator, *, shorter_side: tuple[int, ...], image_size: int, interpolation: str
+) -> np.ndarray:
+    """Rescales the shorter side to a random length and crops a random square.
+
+    It does so in the other order, because then only the crop is resized: takes the square that the crop covers in the
+    original image, its side rounded to whole pixels, and resizes that.
+
+    Args:
+        image: uint8 [h, w, C].
+        rng: the only source of randomness.
+        shorter_side: the smallest and the largest length in pixels, both included.
+        image_size: height and width of the crop in pixels.
+        interpolation: a key of INTERPOLATIONS, or RANDOM.
+
+    Returns:
+        uint8 [image_size, image_size, C].
+    """
+    height, width = image.shape[:2]
+    length = int(rng.integers(shorter_side[0], shorter_side[1] + 1))
+    side = max(1, round(image_size * min(height, width) / length))
+    top = int(rng.integers(0, height - side + 1))
+    left = int(rng.integers(0, width - side + 1))
+    return resize(image[top : top + side, left : left + side], image_size, interpolation, rng)
+
+
+def area_crop(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    area: tuple[float, ...],
+    aspect: tuple[float, ...],
+    image_size: int,
+    interpolation: str,
+) -> np.ndarray:
+    """A crop of random area and shape, resized to a square (Szegedy et al. 2015, arXiv:1409.4842, section 6).
+
+    The area is uniform. The paper does not say how the aspect ratio is distributed: here its logarithm is uniform, so
+    that wide and tall are equally likely. A crop that does not fit into the image is drawn again, up to 10 times; then
+    it is the largest central one whose aspect ratio is in range.
+
+    Args:
+        image: uint8 [h, w, C].
+        rng: the only source of randomness.
+        area: the smallest and the largest share of the image's area.
+        aspect: the smallest and the largest ratio of width to height.
+        image_size: height and width of the result in pixels.
+        interpolation: a key of INTERPOLATIONS, or RANDOM.
+
+    Returns:
+        uint8 [image_size, image_size, C].
+    """
+    top, left, height, width = _area_box(image.shape[0], image.shape[1], rng, area, aspect)
+    return resize(image[top : top + height, left : left + width], image_size, interpolation, rng)
+
+
+def _area_box(
+    height: int, width: int, rng: np.random.Generator, area: tuple[float, ...], aspect: tuple[float, ...]
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the crop."""
+    for _ in range(ATTEMPTS):
+        pixels = rng.uniform(area[0], area[1]) * height * width
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        rows, columns = max(1, round(math.sqrt(pixels / ratio))), max(1, round(math.sqrt(pixels * ratio)))
+        if rows <= height and columns <= width:
+            return int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1)), rows, columns
+    ratio = min(max(width / height, aspect[0]), aspect[1])
+    rows, columns = min(height, max(1, round(width / ratio))), min(width, max(1, round(height * ratio)))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def resize(image: np.ndarray, image_size: int, interpolation: str, rng: np.random.Generator) -> np.ndarray:
+    """Resizes uint8 [h, w, C] to a square; `rng` chooses the method where it is RANDOM."""
+    if interpolation == RANDOM:
+        interpolation = tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))]
+    method = INTERPOLATIONS[interpolation]
+    if method is None or image.shape[:2] == (image_size, image_size):
+        return images.resize(image, image_size, image_size)
+    resized = cv2.resize(image, (image_size, image_size), interpolation=method)
+    return np.asarray(resized).reshape(image_size, image_size, image.shape[2])
+
+
+def affine(
+    image: np.ndarray,
+    *,
+    fill: np.ndarray,
+    rotation_degrees: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+    zoom: float = 1.0,
+    shear: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Moves an image about its centre: shears it, then rotates and zooms it, then shifts it; bilinear.
+
+    Args:
+        image: uint8 [h, w, C].
+        fill: uint8 [C], the colour of what comes in from outside.
+        rotation_degrees: counterclockwise.
+        shift: down and to the right, in pixels.
+        zoom: greater than 1 enlarges.
+        shear: columns that a row is moved to the right for each row below the centre, and rows that a column is moved
+            down for each column to the right of it.
+
+    Returns:
+        uint8 [h, w, C]; the image itself when nothing moves.
+    """
+    if rotation_degrees == 0 and shift == (0.0, 0.0) and zoom == 1 and shear == (0.0, 0.0):
+        return image
+    height, width = image.shape[:2]
+    angle = math.radians(rotation_degrees)
+    cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+    # Coordinates are (column, row), rows downwards.
+    linear = np.array([[cosine, sine], [-sine, cosine]]) @ np.array([[1, shear[0]], [shear[1], 1]])
+    centre = np.array([width - 1, height - 1]) / 2
+    matrix = np.column_stack([linear, centre + np.array([shift[1], shift[0]]) - linear @ centre])
+    moved = cv2.warpAffine(
+        image,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=fill.astype(float).tolist(),
+    )
+    return np.asarray(moved).reshape(image.shape)
+
+
+def random_affine(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    fill: np.ndarray,
+    rotation_degrees: float,
+    vertical_shift: float,
+    horizontal_shift: float,
+    zoom: tuple[float, ...],
+) -> np.ndarray:
+    """Rotates, shifts and zooms at random, all in one interpolation.
+
+    Args:
+        image: uint8 [h, w, C].
+        rng: the only source of randomness; what is switched off draws nothing.
+        fill: uint8 [C], the colour of what comes in from outside.
+        rotation_degrees: the largest angle; uniform in both directions.
+        vertical_shift: the largest shift as a share of the height; uniform in both directions.
+        horizontal_shift: the same of the width.
+        zoom: the smallest and the largest factor, uniform in its logarithm; empty for none.
+
+    Returns:
+        uint8 [h, w, C].
+    """
+    height, width = image.shape[:2]
+    angle, down, right = (
+        float(rng.uniform(-most, most)) if most else 0.0
+        for most in (rotation_degrees, vertical_shift * height, horizontal_shift * width)
+    )
+    factor = math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1]))) if zoom else 1.0
+    return affine(image, fill=fill, rotation_degrees=angle, shift=(down, right), zoom=factor)
