@@ -206,6 +206,17 @@ def test_flipped_bits_crash_nothing(small, kind):
             assert kind != "PNG" or np.array_equal(image, whole)
 
 
+def test_png_checksums_find_every_flipped_bit(small):
+    """Whatever the decoder would make of it; the signature is what makes the file a PNG."""
+    encoded = small["PNG"]
+    formats.check_png(encoded)
+    for bit in range(8 * len(formats.PNG), 8 * len(encoded), 11):
+        damaged = bytearray(encoded)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ValueError, match=r"checksum|cut short"):
+            formats.check_png(bytes(damaged))
+
+
 def test_sizes_are_looked_at_before_decoding(small, monkeypatch):
     """Each kind of file says its size where only its header needs to be read."""
     monkeypatch.setattr(formats, "MAX_PIXELS", 64 * 48)
