@@ -5,6 +5,7 @@ of dimensions, the dimensions, the bytes.
 """
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
     if len(content) < header or struct.unpack_from(">I", content)[0] != magic:
         raise UserError(f"{path} is no idx file of bytes in {dimensions} dimensions: it is not what its name says")
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    if len(content) - header != int(np.prod(shape, dtype=object)):
+    if len(content) - header != math.prod(shape):
         raise UserError(
             f"{path} has {len(content) - header:,} bytes for {' x '.join(map(str, shape))}: download it again"
         )

@@ -1,4 +1,4 @@
-"""SVHN (Netzer et al. 2011), format 2: digits cropped to 32 x 32, in MATLAB files of ufldl.stanford.edu/housenumbers."""
+"""SVHN (Netzer et al. 2011), format 2: digits cropped to 32 x 32, from ufldl.stanford.edu/housenumbers."""
 
 from collections.abc import Iterator
 from pathlib import Path
