@@ -37,6 +37,7 @@ EXECUTION = (
     "checkpoint.keep",
     "record.images",
     "record.histograms",
+    "record.confusion_classes",
     "record.profile_steps",
 )
 

@@ -8,14 +8,16 @@ with dataset.train_batches(batch_size=256, seed=0) as batches:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dnn_research.data import protocols
+from dnn_research.data import conditions, protocols
 from dnn_research.data.augment import Augment
+from dnn_research.data.conditions import Conditions
+from dnn_research.data.multi_view import MultiView
 from dnn_research.data.pipeline import Batches, Dataset
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import open_source
 from dnn_research.errors import UserError, construct
 
-__all__ = ["Batches", "Dataset", "Protocol", "create", "protocols"]
+__all__ = ["Batches", "Conditions", "Dataset", "MultiView", "Protocol", "conditions", "create", "protocols"]
 
 
 def create(

@@ -106,8 +106,8 @@ class GoogLeNetCrops:
     @property
     def description(self) -> str:
         return (
-            f"googlenet_crops(shorter side {listed(self.scales)}; 3 squares; 4 corners and centre {self.image_size} and "
-            f"the whole square; each also mirrored: {36 * len(self.scales)} crops; mean of softmax)"
+            f"googlenet_crops(shorter side {listed(self.scales)}; 3 squares; 4 corners and centre {self.image_size}, "
+            f"and the whole square; each also mirrored: {36 * len(self.scales)} crops; mean of softmax)"
         )
 
     @property

@@ -168,9 +168,10 @@ def parse(words: str, *, image_size: int, defaults: Mapping[str, Any]) -> list[M
     """
     try:
         tree = ast.parse(f"[{words}]", mode="eval").body
-        assert isinstance(tree, ast.List)
+        if not isinstance(tree, ast.List):
+            raise ValueError(words)
         wanted = [_parse_word(node) for node in tree.elts]
-    except (SyntaxError, ValueError, AssertionError) as error:
+    except (SyntaxError, ValueError) as error:
         raise UserError(
             f"protocols are written as single_crop,ten_crop(resize=288),dense(scales=(256,384)), not '{words}'"
         ) from error
@@ -187,7 +188,7 @@ def parse(words: str, *, image_size: int, defaults: Mapping[str, Any]) -> list[M
             made.append(create(name=name, image_size=image_size, **{**lacking, **given}))
         except TypeError as error:
             raise UserError(
-                f"a parameter of {name} is of the wrong kind, as scales=(256,) is not 256: {error}"
+                f"a parameter of {name} is of the wrong kind ({error}): lengths are whole numbers, scales=(256,) is one"
             ) from error
     return made
 

@@ -18,7 +18,8 @@ from dnn_research.errors import UserError
 # All views of a batch together have at most so many times the pixels that the network sees at a time.
 HELD = 4
 
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]
+Example = tuple[int, int, tuple[np.ndarray, ...]]
 
 
 def view_batches(
@@ -51,14 +52,14 @@ def view_batches(
     """
     examples, fill = dataset.eval_examples, dataset.fill
 
-    def load(index: int) -> tuple[int, int, tuple[np.ndarray, ...]]:
+    def load(index: int) -> Example:
         try:
             image, label = examples[index]
             return index, label, protocol.views(image, fill=fill)
         except UserError as error:
             raise UserError(f"example {index} of {dataset.name}, split {dataset.eval_split}: {error}") from error
 
-    groups: dict[tuple[Shape, ...], list[tuple[int, int, tuple[np.ndarray, ...]]]] = {}
+    groups: dict[tuple[Shape, ...], list[Example]] = {}
     for example in in_order(load, range(process_index, dataset.num_eval, process_count), dataset.num_workers):
         shapes = tuple(stack.shape for stack in example[2])
         group = groups.setdefault(shapes, [])
@@ -70,7 +71,7 @@ def view_batches(
         yield _batch(group, shapes, images_at_a_time(shapes, pixels=pixels, shares=shares))
 
 
-def images_at_a_time(shapes: Iterable[tuple[int, ...]], *, pixels: int, shares: int) -> int:
+def images_at_a_time(shapes: Iterable[Shape], *, pixels: int, shares: int) -> int:
     """How many images with views of these shapes [V, H, W, C] make a batch: a multiple of `shares`, and not none."""
     one = max(height * width for _, height, width, _ in shapes)
     held = sum(views * height * width for views, height, width, _ in shapes)
@@ -96,9 +97,7 @@ def in_order(load: Callable[[int], Any], indices: Iterable[int], num_workers: in
                 future.cancel()
 
 
-def _batch(
-    group: list[tuple[int, int, tuple[np.ndarray, ...]]], shapes: tuple[Shape, ...], size: int
-) -> dict[str, Any]:
+def _batch(group: list[Example], shapes: tuple[Shape, ...], size: int) -> dict[str, Any]:
     stacks = [np.zeros((size, *shape), np.uint8) for shape in shapes]
     label, weight = np.zeros(size, np.int32), np.zeros(size, np.float32)
     index = np.full(size, -1, np.int32)
