@@ -147,7 +147,7 @@ def create(
 
 def single(protocol: MultiView) -> Protocol | None:
     """The protocol itself if it has one view of an image and no mirrored one, else None."""
-    return protocol if isinstance(protocol, Protocol) and not any(one.mirrored for one in protocol.passes) else None
+    return protocol if isinstance(protocol, (SingleCrop, Original)) and not protocol.flip else None
 
 
 def digest(description: str) -> str:
