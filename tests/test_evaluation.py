@@ -77,15 +77,19 @@ def dataset(count=21, image_size=16):
     return dataclasses.replace(made, eval_examples=Photographs(count))
 
 
-def member(seed, images, **model):
-    """A task with a random network, whose softmax is not flat."""
-    task = tasks.create(
+def task_of(images, **model):
+    return tasks.create(
         {"name": "classification"},
         model={"name": "pooled", "num_classes": None, **model},
         train={"dtype": "float32", "batch_norm_axis": None},
         dataset=images,
         axis=parallel.AXIS,
     )
+
+
+def member(seed, images, **model):
+    """A task with a random network, whose softmax is not flat."""
+    task = task_of(images, **model)
     params, state = jax.device_get(task.init(jax.random.key(seed)))
     head = "fc" if "fc" in params else "fc8"
     params[head]["kernel"] = params[head]["kernel"] * 3
@@ -165,7 +169,7 @@ def test_cost_is_counted(devices):
     outcome = run([member(0, images)], images, make("ten_crop"), 8, confusion=False)
     assert (outcome.views, outcome.pixels, outcome.confusion) == (10, 10 * 16 * 16, None)
     dense = run([member(0, images)], images, make("dense(scales=(20,),multiple=4)"), 8)
-    longer = [max(s) * 20 / min(s) // 4 * 4 for s in Photographs.SIZES]
+    longer = (20, 28, 28, 28)  # 20, 31, 27.5 and 30.8 pixels, rounded and cut to multiples of 4
     sizes = [longer[i % 4] for i in range(images.num_eval)]
     assert (dense.views, dense.pixels) == (2, pytest.approx(2 * 20 * np.mean(sizes)))
 
@@ -227,9 +231,9 @@ def test_dense_slides_the_fully_connected_layers_over_the_maps(fields, fits):
     images = dataset(image_size=fits)
     task, (params, state) = member(0, images, **fields)
     assert task.classifier is not None
-    view = np.asarray(
-        cv2.resize(np.random.default_rng(3).integers(0, 256, (9, 11, 3), np.uint8), (fits + 45, fits + 20))
-    )
+    params = jax.tree.map(jnp.asarray, params)
+    noise = np.random.default_rng(3).integers(0, 256, (9, 11, 3), np.uint8)
+    view = np.asarray(cv2.resize(noise, (fits + 45, fits + 20)))
     found = jax.jit(task.classifier.dense())(params, state, view[None])[0]
 
     @jax.jit
@@ -263,7 +267,7 @@ def test_networks_that_end_in_a_mean_are_dense_already(name):
 
 def test_networks_of_one_size_are_refused_before_anything_runs():
     images = dataset()
-    task, _ = member(0, images, name="nin", head="fc", width_factor=0.1)
+    task = task_of(images, name="nin", head="fc")
     with pytest.raises(UserError, match="NIN takes images of one size only"):
         evaluation.Evaluator(images, make("dense"), [task], 4)
     with pytest.raises(UserError, match="LeNet takes images of one size only"):
@@ -277,7 +281,7 @@ def test_towers_have_no_dense_form():
 
 def test_a_task_without_classes_has_one_view_only():
     images = dataset()
-    task = dataclasses.replace(member(0, images)[0], classifier=None)
+    task = dataclasses.replace(task_of(images), classifier=None)
     evaluation.Evaluator(images, make("single_crop"), [task], 4)
     with pytest.raises(UserError, match="needs a task that classifies"):
         evaluation.Evaluator(images, make("ten_crop"), [task], 4)

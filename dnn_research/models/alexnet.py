@@ -376,12 +376,12 @@ class AlexNet(nn.Module):
     def _sum_over_towers(self, x: Array) -> Array:
         return lax.psum(x, self.tower_axis, axis_index_groups=self._groups())
 
-    def _own_part(self, x: Float[Array, "b n"]) -> Float[Array, "b m"]:
+    def _own_part(self, x: Float[Array, "*b n"]) -> Float[Array, "*b m"]:
         """This tower's part of the units."""
         if self.tower_axis is None:
             return x
         width = x.shape[-1] // self.towers
-        return lax.dynamic_slice_in_dim(x, lax.axis_index(self.tower_axis) % self.towers * width, width, axis=1)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(self.tower_axis) % self.towers * width, width, axis=-1)
 
 
 class Head(nn.Module):
