@@ -5,8 +5,9 @@ five convolutions in two groups, local response normalization, overlapping pooli
 weight decay 5e-4, rate 0.01 and a tenth of it whenever the validation error stalls, three times, about 90 epochs.
 Published: top-1 / top-5 error 40.7 / 18.2 % on the validation set by 10 crops (table 2), one network.
 `:caffe`, `:caffenet`, `:torchvision`, `:half`, `:ungrouped` are later builds and the paper's one-GPU control.
+By the paper's protocol: python -m dnn_research.tools.evaluate --workdir runs/alexnet --protocols ten_crop
 On two devices as in 2012: --config.model.towers=2.
-Differs from the paper: evaluation by one crop instead of 10; the mean is subtracted per channel instead of per pixel;
+Differs from the paper: evaluation in training by one crop; the mean is subtracted per channel instead of per pixel;
 images keep their shape until the random crop; the rate falls by the rule of the schedule `plateau` instead of by hand;
 a 227-pixel crop (--config.data.image_size=227) is Caffe's.
 

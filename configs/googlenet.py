@@ -1,10 +1,12 @@
-"""GoogLeNet on ImageNet, as near to the paper's recipe as it tells.
+r"""GoogLeNet on ImageNet, as near to the paper's recipe as it tells.
 
 Szegedy et al. 2015 (arXiv:1409.4842), table 1 and section 6: asynchronous SGD with momentum 0.9, the rate falls by 4 %
 every 8 epochs, the averaged parameters are evaluated, auxiliary classifiers count 0.3 each. Batch, first rate and
 weight decay are not in the paper: they are those of Caffe's bvlc_googlenet (32, 0.01, 2e-4), as are the 60 epochs.
 Published: 10.07 % top-5 error by one crop, 9.15 % by 10, 7.89 % by 144, one network (table 3); 31.3 / 11.1 % top-1 /
 top-5 by one crop (bvlc_googlenet).
+By the paper's protocols: python -m dnn_research.tools.evaluate --workdir runs/googlenet --ema \
+    --protocols single_crop,ten_crop,googlenet_crops; an ensemble of 7 with as many --workdir.
 `:batch_norm` normalizes every convolution; `:torchvision` is that library's network.
 Differs from the paper: one synchronous replica; crops of images with the shorter side in [256, 480] instead of crops of
 8 to 100 % of the area; no photometric distortions but colour noise along the principal components.

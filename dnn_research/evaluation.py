@@ -71,8 +71,8 @@ class Evaluator:
         self._layouts = [parallel.Layout(task.towers, task.tower_axes) for task in tasks]
         self._single = protocols.single(protocol) if len(self._tasks) == 1 else None
         self._steps: list[Any] = []
-        if batch_size % jax.process_count():
-            raise UserError(f"eval.batch_size={batch_size} does not divide over {jax.process_count()} processes")
+        if batch_size < 1 or batch_size % jax.process_count():
+            raise UserError(f"eval.batch_size={batch_size} is no positive multiple of {jax.process_count()} processes")
         for task in self._tasks:
             if self._single is None and task.classifier is None:
                 raise UserError(f"evaluation by {protocol.description} needs a task that classifies")
