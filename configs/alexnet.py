@@ -5,8 +5,9 @@ five convolutions in two groups, local response normalization, overlapping pooli
 weight decay 5e-4, rate 0.01 and a tenth of it whenever the validation error stalls, three times, about 90 epochs.
 Published: top-1 / top-5 error 40.7 / 18.2 % on the validation set by 10 crops (table 2), one network.
 `:caffe`, `:caffenet`, `:torchvision`, `:half`, `:ungrouped` are later builds and the paper's one-GPU control.
+By the paper's protocol: python -m dnn_research.tools.evaluate --workdir runs/alexnet --protocols ten_crop
 On two devices as in 2012: --config.model.towers=2.
-Differs from the paper: evaluation by one crop instead of 10; the mean is subtracted per channel instead of per pixel,
+Differs from the paper: evaluation in training by one crop; the mean is subtracted per channel instead of per pixel,
 which takes a pass over the training images first (--config.data.normalization=pixel_mean); colour noise along the
 published components of ImageNet (--config.data.augment.pca_basis=train computes them); the rate falls by the rule of
 the schedule `plateau` instead of by hand. A 227-pixel crop (--config.data.image_size=227) is Caffe's.
@@ -148,6 +149,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = placeholder(tuple)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 256
     config.eval.every_epochs = 1.0
     config.eval.every_steps = placeholder(int)
@@ -164,5 +168,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -131,6 +131,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = placeholder(tuple)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 256
     config.eval.every_epochs = 10.0
     config.eval.every_steps = placeholder(int)
@@ -147,5 +150,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 16
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -1,10 +1,12 @@
-"""GoogLeNet on ImageNet, as near to the paper's recipe as it tells.
+r"""GoogLeNet on ImageNet, as near to the paper's recipe as it tells.
 
 Szegedy et al. 2015 (arXiv:1409.4842), table 1 and section 6: asynchronous SGD with momentum 0.9, the rate falls by 4 %
 every 8 epochs, the averaged parameters are evaluated, auxiliary classifiers count 0.3 each. Batch, first rate and
 weight decay are not in the paper: they are those of Caffe's bvlc_googlenet (32, 0.01, 2e-4), as are the 60 epochs.
 Published: 10.07 % top-5 error by one crop, 9.15 % by 10, 7.89 % by 144, one network (table 3); 31.3 / 11.1 % top-1 /
 top-5 by one crop (bvlc_googlenet).
+By the paper's protocols: python -m dnn_research.tools.evaluate --workdir runs/googlenet --ema \
+    --protocols single_crop,ten_crop,googlenet_crops; an ensemble of 7 with as many --workdir.
 `:batch_norm` normalizes every convolution; `:torchvision` is that library's network.
 Images: crops of 8 to 100 % of the area, 3/4 to 4/3 wide, by a random interpolation, and the photometric distortions of
 Howard 2013 (arXiv:1312.5402): factors of brightness, contrast and saturation in [0.5, 1.5], then AlexNet's noise.
@@ -141,6 +143,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = placeholder(tuple)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 256
     config.eval.every_epochs = 1.0
     config.eval.every_steps = placeholder(int)
@@ -157,5 +162,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

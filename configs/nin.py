@@ -168,6 +168,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "original"
     config.eval.resize = placeholder(int)
+    config.eval.scales = placeholder(tuple)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 250
     config.eval.every_epochs = 5.0
     config.eval.every_steps = placeholder(int)
@@ -184,5 +187,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -4,6 +4,7 @@ He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1 and section 3.4: bottleneck
 dimensions change (option B), stride in the first 1x1.
 Published: top-1 / top-5 error 21.43 / 5.71 % by 10 crops, 19.38 / 4.49 % fully convolutional at five scales
 (tables 3, 4); 23.0 / 6.7 % by one crop (the authors' release).
+By the paper's protocols: python -m dnn_research.tools.evaluate --workdir runs/resnet152 --protocols ten_crop,dense
 The paper lowers the rate by hand when the error plateaus. Here it falls at the fixed steps of fb.resnet.torch, the
 published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
 --config.schedule.name=plateau --config.schedule.boundary_epochs=none --config.schedule.metric=eval/top1_accuracy
@@ -99,6 +100,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = (224, 256, 384, 480, 640)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 256
     config.eval.every_epochs = 1.0
     config.eval.every_steps = placeholder(int)
@@ -115,5 +119,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -3,6 +3,7 @@
 He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1 and section 3.4: basic blocks 2-2-2-2, shortcuts without parameters
 (option A), as in the comparison with the plain network (table 2).
 Published: top-1 error 27.88 % by 10 crops; plain 27.94 % (--config.model.residual=False).
+By the paper's protocol: python -m dnn_research.tools.evaluate --workdir runs/resnet18 --protocols ten_crop
 The paper lowers the rate by hand when the error plateaus. Here it falls at the fixed steps of fb.resnet.torch, the
 published replication: 90 epochs, a tenth of the rate every 30. By a rule instead of by hand:
 --config.schedule.name=plateau --config.schedule.boundary_epochs=none --config.schedule.metric=eval/top1_accuracy
@@ -98,6 +99,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = (224, 256, 384, 480, 640)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 256
     config.eval.every_epochs = 1.0
     config.eval.every_steps = placeholder(int)
@@ -114,5 +118,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -1,4 +1,4 @@
-"""VGG-16 on ImageNet, by the paper's recipe; the other depths by a word.
+r"""VGG-16 on ImageNet, by the paper's recipe; the other depths by a word.
 
 Simonyan, Zisserman 2015 (arXiv:1409.1556), table 1 and section 3.1: 3x3 convolutions, batch 256, momentum 0.9, weight
 decay 5e-4, dropout, rate 0.01 and a tenth of it whenever the validation accuracy stalls, three times, 74 epochs; the
@@ -6,8 +6,8 @@ shorter side is random in [256, 512] (section 3.1's scale jitter).
 Published, dense evaluation at one scale (table 3), top-1 / top-5 error: D 25.6 / 8.1 %, E 25.5 / 8.0 %, C 27.3 / 8.8 %
 (trained with scale jitter); A 29.6 / 10.4 %, A-LRN 29.7 / 10.5 %, B 28.7 / 9.9 % (shorter side 256).
 `:A`, `:A-LRN`, `:B`, `:B-5x5`, `:C`, `:E` choose the network; --config.model.batch_norm=True normalizes.
-Dense evaluation of a trained network: --mode=eval --config.model.fully_convolutional=True
---config.data.image_size=384 --config.eval.resize=384 (the central square; the paper took the whole image).
+By the paper's protocols (tables 3 to 5): python -m dnn_research.tools.evaluate --workdir runs/vgg16 \
+    --protocols "dense(scales=(384,)),dense,vgg_crops,dense_and_crops"; several networks with as many --workdir.
 Differs from the paper: jitter from the start instead of from a network trained at 384; Glorot's initial values, which
 the paper found to do without a trained A (--config.model.weight_init=paper has N(0, 0.01)); the rate falls by the rule
 of the schedule `plateau` instead of by hand.
@@ -53,6 +53,7 @@ LAPTOP = {
     "train.num_steps": 800,
     "eval.protocol": "original",
     "eval.resize": None,
+    "eval.scales": None,
     "eval.every_steps": 200,
     "checkpoint.every_steps": 200,
     "record.every_steps": 20,
@@ -139,6 +140,9 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"
     config.eval.resize = 256
+    config.eval.scales = (256, 384, 512)
+    config.eval.flip = placeholder(bool)
+    config.eval.multiple = placeholder(int)
     config.eval.batch_size = 64
     config.eval.every_epochs = 1.0
     config.eval.every_steps = placeholder(int)
@@ -155,5 +159,6 @@ def get_config() -> ConfigDict:
     config.record.every_steps = 100
     config.record.images = 64
     config.record.histograms = True
+    config.record.confusion_classes = 100
     config.record.profile_steps = ()
     return config

@@ -48,6 +48,7 @@ class Manifest:
         files: path -> {"bytes", "crc32"} of every file of `state/`, as it was read back.
         results: named results of the evaluation at this step, `{}` if there was none.
         records: what the run's records need to go on from here, such as the length of metrics.jsonl in bytes.
+        conditions: what the results were measured under: protocol and data set; `{}` if there are none.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]]
     results: Mapping[str, float]
     records: Mapping[str, Any]
+    conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,14 @@ class Writer:
             if kind is None:
                 raise
 
-    def save(self, step: int, state: Tree, results: Mapping[str, float], records: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: Tree,
+        results: Mapping[str, float],
+        records: Mapping[str, Any],
+        conditions: Mapping[str, Any] | None = None,
+    ) -> None:
         """Copies the state to the host and starts to write it; returns before it is written.
 
         Raises:
@@ -114,7 +123,8 @@ class Writer:
             self._checkpointer.save((folder / "state").absolute(), tree, force=True)
         except Exception as error:
             raise self._cannot_write(folder, error) from error
-        self._thread = threading.Thread(target=self._finish, args=(folder, step, tree, dict(results), dict(records)))
+        beside = dict(results), dict(records), dict(conditions or {})
+        self._thread = threading.Thread(target=self._finish, args=(folder, step, tree, beside))
         self._thread.start()
 
     def wait(self) -> None:
@@ -147,12 +157,12 @@ class Writer:
         if free < needed:
             raise OSError(f"No space left: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
 
-    def _finish(self, folder: Path, step: int, tree: Tree, results: dict, records: dict) -> None:
+    def _finish(self, folder: Path, step: int, tree: Tree, beside: tuple[dict, dict, dict]) -> None:
         try:
             leaves = _describe_leaves(tree)
             self._checkpointer.wait_until_finished()
             if jax.process_index() == 0:
-                write_manifest(folder, Manifest(step, leaves, _describe_files(folder / "state"), results, records))
+                write_manifest(folder, Manifest(step, leaves, _describe_files(folder / "state"), *beside))
                 for old in self._policy.stale([manifest for _, manifest in finished(self._directory)]):
                     # The manifest goes first: what is half deleted counts as unfinished.
                     (self._directory / str(old) / MANIFEST).unlink()

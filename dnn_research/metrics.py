@@ -48,14 +48,31 @@ def classification(
     }
 
 
+def confusion(
+    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], weights: Float[Array, "batch"]
+) -> Int[Array, "classes classes"]:
+    """How many examples of each class (rows) were taken for each class (columns), int32.
+
+    Of classes with equal logits the first is taken, so the diagonal adds up to `top1`. Examples of weight 0 and those
+    with a NaN are not in it.
+    """
+    counted = (weights > 0) & ~jnp.isnan(logits).any(axis=1)
+    empty = jnp.zeros((logits.shape[1], logits.shape[1]), jnp.int32)
+    return empty.at[labels, jnp.argmax(logits, axis=1)].add(counted.astype(jnp.int32))
+
+
 def add(one: Sums, other: Sums) -> Sums:
     """The sums of two disjoint sets of examples."""
     return jax.tree.map(lambda a, b: a + b, one, other)
 
 
-def add_on_host(one: Mapping[str, float], other: Sums) -> dict[str, float]:
-    """As `add`, in Python's integers and double precision: for sums over whole data sets."""
-    return {name: one[name] + np.asarray(value).item() for name, value in other.items()}
+def add_on_host(one: Mapping[str, Any], other: Sums) -> dict[str, Any]:
+    """As `add`, in Python's integers and double precision, arrays in int64: for sums over whole data sets."""
+    return {name: one[name] + _exact(np.asarray(value)) for name, value in other.items()}
+
+
+def _exact(value: np.ndarray) -> Any:
+    return value.astype(np.int64) if value.ndim else value.item()
 
 
 def finish(sums: Mapping[str, Any]) -> dict[str, float]:

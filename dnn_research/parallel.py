@@ -95,13 +95,6 @@ def greatest(number: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
-def sum_of_processes(number: int) -> int:
-    """The sum of all processes' numbers; each of them must call it."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.process_allgather(np.int32(number)).sum())
-
-
 def local_mesh() -> Mesh:
     """The mesh of this process's devices, as pmap builds it."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -222,6 +215,31 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
     axes = jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
     out_axes = (axes, None) if donate_state else None
     return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, donate_argnums=donated)
+
+
+def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, state: Any = None) -> Any:
+    """`step(state, batch)` over the devices of this process alone: the others need not run it, nor on equal shapes.
+
+    Args:
+        step: what every device runs.
+        reduced: what it returns is equal on all devices of the process; else it keeps a leading device axis, as the
+            batch has one.
+        layout: how the parameters lie.
+        state: where the layout splits some, a tree like the state.
+    """
+    axes = None
+    if layout.axes:
+        axes = jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
+    out_axes = None if reduced else 0
+    return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, devices=jax.local_devices())
+
+
+def sum_over_processes(sums: Mapping[str, Any]) -> dict[str, Any]:
+    """The sums of all processes together; each of them must call it, with leaves of the same shapes."""
+    if jax.process_count() == 1:
+        return dict(sums)
+    gathered = multihost_utils.process_allgather(jax.tree.map(np.asarray, dict(sums)))
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0).item() if leaf.ndim == 1 else leaf.sum(axis=0), gathered)
 
 
 def mean(tree: Any) -> Any:

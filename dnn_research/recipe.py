@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from dnn_research.errors import UserError, suggest
 
@@ -37,6 +37,7 @@ EXECUTION = (
     "checkpoint.keep",
     "record.images",
     "record.histograms",
+    "record.confusion_classes",
     "record.profile_steps",
 )
 
@@ -227,10 +228,21 @@ def _assign(section: ConfigDict, key: str, value: Any) -> None:
         del section[key]
     elif isinstance(section[key], ConfigDict) and not isinstance(value, Mapping):
         raise TypeError("a section")
+    if value is None:
+        _take_back(section, key)
+        return
     section[key] = value
     other = _other_unit(key)
-    if value is not None and other in section:
-        section[other] = None
+    if other in section:
+        _take_back(section, other)
+
+
+def _take_back(section: ConfigDict, key: str) -> None:
+    """None, which keeps the type: else the command line could set the field to text only."""
+    if section[key] is not None:
+        kind = type(section[key])
+        del section[key]
+        section[key] = config_dict.placeholder(kind)
 
 
 def _other_unit(key: str) -> str:

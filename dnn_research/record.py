@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,14 @@ class Options:
         every_steps: training metrics are recorded once in so many steps, over the examples since the last time.
         images: augmented training images shown in TensorBoard at the start, 0 for none.
         histograms: whether evaluations write histograms of weights and the first layer's filters.
+        confusion_classes: with at most so many classes, evaluations write a confusion matrix and a table of classes.
         profile_steps: `(first, last)` steps of which to keep a profiler trace, `()` for none.
     """
 
     every_steps: int
     images: int = 64
     histograms: bool = True
+    confusion_classes: int = 100
     profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -208,6 +210,16 @@ class Recorder:
         """A grid of uint8 images [N, H, W, C]."""
         if self._tensorboard is not None:
             self._tensorboard.add_image(name, grid(images), step, dataformats="HWC")
+
+    def picture(self, name: str, draw: Callable[[], np.ndarray], step: int) -> None:
+        """A picture, uint8 [H, W, 3], that is drawn only where it is written."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, draw(), step, dataformats="HWC")
+
+    def text(self, name: str, markdown: str, step: int) -> None:
+        """Text in Markdown."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_text(name, markdown, step)
 
     def weights(self, params: Any, step: int) -> None:
         """Histograms of all kernels, and the first layer's filters as pictures if they see one or three channels."""

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from dnn_research import checkpoint, data, metrics, optim, parallel, record, tasks
+from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
 from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
 from dnn_research.tasks.task import Task
@@ -89,10 +89,16 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The section `eval`: protocol, images at a time (any number), and how often: exactly one of epochs and steps."""
+    """The section `eval`: protocol, images at a time (any number), and how often: exactly one of epochs and steps.
+
+    `resize`, `scales`, `flip` and `multiple` are the protocol's, see `data.protocols.create`.
+    """
 
     protocol: str
     resize: int | None
+    scales: tuple[int, ...] | None
+    flip: bool | None
+    multiple: int | None
     batch_size: int
     every_epochs: float | None = None
     every_steps: int | None = None
@@ -158,8 +164,8 @@ class Setup:
     """A recipe, made into the things that its sections name."""
 
     dataset: data.Dataset
-    protocol: data.Protocol
     task: Task
+    evaluator: evaluation.Evaluator
     layout: parallel.Layout
     optimizer: optax.GradientTransformationExtraArgs
     schedule: optim.Schedule
@@ -184,7 +190,7 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     """
     config = recipe.config.to_dict()
     training = construct(Training, "config.train", config["train"])
-    evaluation = construct(Evaluation, "config.eval", config["eval"])
+    evaluating = construct(Evaluation, "config.eval", config["eval"])
     checkpointing = construct(Checkpointing, "config.checkpoint", config["checkpoint"])
     recording = construct(record.Options, "config.record", config["record"])
     for key in ("batch_size", "seed"):
@@ -192,11 +198,14 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
             raise UserError(f"{key} must be a whole number from 0 to 2**32 - 1, not {config[key]}")
     if config["batch_size"] == 0:
         raise UserError("batch_size must be positive, not 0")
-    if evaluation.batch_size % jax.process_count():
-        raise UserError(f"eval.batch_size={evaluation.batch_size} does not divide over {jax.process_count()} processes")
     dataset = construct(data.create, "config.data", config["data"], workdir=workdir)
     protocol = data.protocols.create(
-        name=evaluation.protocol, resize=evaluation.resize, image_size=config["data"]["image_size"]
+        name=evaluating.protocol,
+        image_size=config["data"]["image_size"],
+        resize=evaluating.resize,
+        scales=evaluating.scales,
+        flip=evaluating.flip,
+        multiple=evaluating.multiple,
     )
     steps_per_epoch = Fraction(dataset.num_train, config["batch_size"])
     total_steps = round(optim.duration("train.num", training.num_epochs, training.num_steps, steps_per_epoch))
@@ -222,6 +231,8 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
         frozen=training.frozen if training.freeze else None,
     )
     _check_patterns(training, task)
+    confused = task.classifier is not None and dataset.num_classes <= recording.confusion_classes
+    evaluator = evaluation.Evaluator(dataset, protocol, [task], evaluating.batch_size, confusion=confused)
     layout = parallel.Layout(task.towers, task.tower_axes)
     parallel.check_layout(layout)
     parallel.check_divides(config["batch_size"], "batch_size", layout)
@@ -242,10 +253,10 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
         return Every(optim.duration(name, section.every_epochs, section.every_steps, steps_per_epoch), total_steps)
 
     return Setup(
-        dataset, protocol, task, layout, optimizer, schedule, plateau, training, evaluation, checkpointing, recording,
+        dataset, task, evaluator, layout, optimizer, schedule, plateau, training, evaluating, checkpointing, recording,
         config["batch_size"], config["seed"], steps_per_epoch, total_steps,
         recording_due=Every(Fraction(recording.every_steps), total_steps),
-        evaluation_due=every("eval.every", evaluation),
+        evaluation_due=every("eval.every", evaluating),
         saving_due=every("checkpoint.every", checkpointing),
     )  # fmt: skip
 
@@ -284,7 +295,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
-            _say_end(say, recipe, workdir, manifest.results, start)
+            _say_end(say, recipe, workdir, manifest.results, manifest.conditions, start)
             say(setup.task.sentence(_split(manifest.results, "eval")))
             return dict(manifest.results)
 
@@ -302,7 +313,6 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
 
         layout = setup.layout
         train_step = parallel.on_each_device(make_train_step(setup), donate_state=True, layout=layout, state=state)
-        eval_step = _on_each_device_evaluated(setup, (state.params, state.model_state))
         state = parallel.replicate(state, layout)
         recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
@@ -368,7 +378,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                     last_recorded = step
                 pause = time.perf_counter()
                 if evaluation_due(step):
-                    results = _evaluate_and_record(setup, state, eval_step, recorder, step, values)
+                    results = _evaluate_and_record(setup, state, recorder, step, values)
                     if not all(math.isfinite(value) for value in results.values()):
                         writer.wait()
                         raise Diverged(_divergence("the evaluation's loss", step, values, directory))
@@ -377,7 +387,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
                         state = state.replace(plateau=parallel.replicate(after))
                 if saving_due(step) or interrupted:
                     measured = results if evaluation_due(step) else {}
-                    writer.save(step, parallel.whole(state, layout), measured, recorder.position())
+                    under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
+                    writer.save(step, parallel.whole(state, layout), measured, recorder.position(), under)
                 if interrupted and step < setup.total_steps:
                     writer.wait()
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
@@ -386,7 +397,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         if replaced["in all"]:
             say(f"damaged training images came up so often, and others took their places: {replaced['in all']:,}")
         recorder.summary(_settings(config), results)
-        _say_end(say, recipe, workdir, results, setup.total_steps)
+        measured_under = dataclasses.asdict(setup.evaluator.conditions)
+        _say_end(say, recipe, workdir, results, measured_under, setup.total_steps)
         say(setup.task.sentence(_split(results, "eval")))
         return results
 
@@ -401,14 +413,13 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
         "a run of another network; evaluate it with the config that it was trained with",
         keys=("model.", "data.mean", "data.std", "data.normalization", "data.channels"),
     )
-    results, step = {}, None
+    results = {}
     for split in setup.training.splits:
         variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
         network = variables.pop("params"), variables
-        step = step or _on_each_device_evaluated(setup, network)
-        result = evaluate(setup, step, parallel.replicate(network, setup.layout))
+        result = evaluate(setup, parallel.replicate(network, setup.layout)).values
         results |= {f"{split}/{name}": value for name, value in result.items()}
-        say(f"{split}: checkpoint {folder}, {setup.dataset.name} {setup.dataset.version}, {setup.protocol.description}")
+        say(f"{split}: checkpoint {folder}, {setup.evaluator.conditions}")
         _say_left_out(say, result)
         say(setup.task.sentence(result))
     return results
@@ -490,60 +501,16 @@ def make_train_step(setup: Setup) -> Any:
     return train_step
 
 
-def make_eval_step(task: Task, layout: parallel.Layout = parallel.WHOLE) -> Any:
-    """`((params, model_state), batch) -> sums over all devices`."""
-
-    def eval_step(network: tuple[Any, Any], batch: Any) -> Any:
-        params, model_state = network
-        return parallel.total(task.evaluate(params, model_state, batch), layout)
-
-    return eval_step
-
-
-def _on_each_device_evaluated(setup: Setup, network: tuple[Any, Any]) -> Any:
-    """The evaluation step over all devices, for a network like this one."""
-    return parallel.on_each_device(make_eval_step(setup.task, setup.layout), layout=setup.layout, state=network)
-
-
 # ---------------------------------------------------------------------------------------------------------- evaluation
 
 
-def evaluate(setup: Setup, eval_step: Any, network: tuple[Any, Any]) -> dict[str, float]:
-    """Results over the whole evaluation split, every example exactly once.
-
-    Where damaged examples are skipped, `skipped` says how many count for nothing.
-
-    Args:
-        eval_step: `make_eval_step` on each device.
-        network: (params, model_state) on the devices.
-    """
-    sums: dict[str, float] = dict.fromkeys(setup.task.zero_sums(), 0)
-    pending: collections.deque[Any] = collections.deque()
-    skipped = 0
-    with setup.dataset.eval_batches(
-        protocol=setup.protocol,
-        batch_size=setup.evaluation.batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    ) as batches:
-        for batch in batches:
-            skipped += int(np.sum((batch["weight"] == 0) & (batch["index"] >= 0)))
-            pending.append(eval_step(network, parallel.shard(batch, setup.layout)))
-            while len(pending) > LAG:
-                sums = metrics.add_on_host(sums, jax.device_get(pending.popleft()))
-    for rest in pending:
-        sums = metrics.add_on_host(sums, jax.device_get(rest))
-    skipped = parallel.sum_of_processes(skipped)
-    if skipped == setup.dataset.num_eval:
-        raise UserError(f"all {skipped:,} evaluation images of {setup.dataset.name} are damaged: look at the files")
-    result = setup.task.finish(sums)
-    if result["examples"] + skipped != setup.dataset.num_eval:
-        raise RuntimeError(f"{result['examples']} of {setup.dataset.num_eval} examples were evaluated")
-    return {**result, "skipped": skipped} if setup.dataset.skip_damaged else result
+def evaluate(setup: Setup, network: tuple[Any, Any]) -> evaluation.Outcome:
+    """Results over the whole evaluation split, every example exactly once; (params, model_state) are on the devices."""
+    return setup.evaluator([network])
 
 
 def _evaluate_and_record(
-    setup: Setup, state: TrainState, eval_step: Any, recorder: record.Recorder, step: int, trained: Mapping[str, float]
+    setup: Setup, state: TrainState, recorder: record.Recorder, step: int, trained: Mapping[str, float]
 ) -> dict[str, float]:
     epoch = round(float(step / setup.steps_per_epoch), 4)
     networks = {"eval": (state.params, state.model_state)}
@@ -551,9 +518,13 @@ def _evaluate_and_record(
         networks["eval_ema"] = (state.ema["params"], state.ema["model_state"])
     results = {}
     for split, network in networks.items():
-        result = evaluate(setup, eval_step, network)
-        line = {"step": step, "epoch": epoch, "split": split, **result, "protocol": setup.protocol.description}
-        recorder.metrics(line)
+        outcome = evaluate(setup, network)
+        result = outcome.values
+        line = {"step": step, "epoch": epoch, "split": split, **result}
+        recorder.metrics({**line, **dataclasses.asdict(setup.evaluator.conditions)})
+        if outcome.confusion is not None:
+            title = f"{split}, step {step:,}: {setup.task.sentence(result)}"
+            _record_confusion(recorder, split, outcome.confusion, setup.dataset.class_names, title, step)
         _say_left_out(recorder.say, result)
         recorder.say(
             f"step {step:,} of {setup.total_steps:,}, epoch {epoch:g}: training loss "
@@ -563,6 +534,13 @@ def _evaluate_and_record(
     if setup.recording.histograms:
         recorder.weights(jax.device_get(parallel.whole(state.params, setup.layout)), step)
     return results
+
+
+def _record_confusion(
+    recorder: record.Recorder, split: str, matrix: np.ndarray, named: Sequence[str], title: str, step: int
+) -> None:
+    recorder.picture(f"{split}_confusion", lambda: confusion.picture(matrix, named, title=title), step)
+    recorder.text(f"{split}_classes", confusion.table(matrix, named), step)
 
 
 # ------------------------------------------------------------------------------------------------------- interruptions
@@ -692,7 +670,14 @@ def _say_start(say: checkpoint.Say, recipe: Recipe, setup: Setup, workdir: Path,
     )
 
 
-def _say_end(say: checkpoint.Say, recipe: Recipe, workdir: Path, results: Mapping[str, float], step: int) -> None:
+def _say_end(
+    say: checkpoint.Say,
+    recipe: Recipe,
+    workdir: Path,
+    results: Mapping[str, float],
+    conditions: Mapping[str, Any],
+    step: int,
+) -> None:
     """What happened, where it is, how to look at it, what to try next."""
     command = os.environ.get("DNN_COMMAND", "python -m dnn_research.main")
     # In an environment that is not activated, such as launch.sh's, TensorBoard is not on the path.
@@ -704,6 +689,8 @@ def _say_end(say: checkpoint.Say, recipe: Recipe, workdir: Path, results: Mappin
     say(f"{'results at step ' + format(step, ','):<28}" + "".join(f"{name:>15}" for name in names))
     for split in splits:
         say(f"{split:<28}" + "".join(f"{_cell(name, value):>15}" for name, value in _split(results, split).items()))
+    if conditions:  # a checkpoint of an earlier version has none
+        say(f"measured: {data.Conditions(**conditions)}")
     say(f"written:  {workdir}: metrics.jsonl, timing.jsonl, run.json, checkpoints, tensorboard")
     shown = workdir.parent if workdir.parent.name == "runs" else workdir
     say(f"look:     {program} --logdir {shown}    (then open http://localhost:6006)")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
-    *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process"),
+    *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process", "evaluation", "confusion"),
     *("tasks", "models", "ops", "data", "weights"),
 }
 
@@ -22,7 +22,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": {"train"} | BELOW,
     "tools": BELOW,
     "lab": BELOW,
-    "train": {"recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data"},
+    "train": {
+        *("recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data", "evaluation", "confusion")
+    },
+    "evaluation": {"tasks", "parallel", "metrics", "data"},
     "tasks": {"models", "metrics", "data", "checkpoint"},
     "weights": {"models", "checkpoint", "recipe", "record"},
     "checkpoint": {"models"},  # load_network gives back the network with its variables
@@ -31,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ops": set(),
     "parallel": set(),
     "metrics": set(),
+    "confusion": set(),
     "optim": set(),
     "record": set(),
     "recipe": set(),

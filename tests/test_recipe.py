@@ -50,6 +50,12 @@ def test_every_kind_of_field_can_be_set():
     assert config.batch_size == 1024 and config.checkpoint.init_exclude == ("conv1", "fc")
 
 
+def test_what_a_word_takes_back_keeps_its_type():
+    config = recipe.load("configs/vgg16.py:laptop").config
+    assert config.eval.resize is None
+    assert recipe.load("configs/vgg16.py:laptop", ["config.eval.resize=40"]).config.eval.resize == 40
+
+
 def test_what_recipes_propose_to_try_next_can_be_loaded(monkeypatch):
     monkeypatch.chdir(ROOT)
     proposed = [arguments for path in RECIPES for arguments in recipe.load(str(path)).try_next.values()]

@@ -1,5 +1,6 @@
 """Whole runs of a tiny network: device counts, resumption, exact evaluation, divergence, one compilation."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -121,8 +122,7 @@ def test_evaluation_counts_every_example_once_for_any_batch_and_devices(tmp_path
         devices(count)
         setup = train.set_up(tiny.recipe(f"eval.batch_size={batch_size}"))
         network = parallel.replicate(setup.task.init(parallel.initial_key(0)))
-        step = parallel.on_each_device(train.make_eval_step(setup.task))
-        results.append(train.evaluate(setup, step, network))
+        results.append(train.evaluate(setup, network).values)
     for result in results:
         assert result["examples"] == 60
         assert result["top1_accuracy"] == results[0]["top1_accuracy"]
@@ -247,7 +247,12 @@ def test_evaluation_refuses_another_network(tmp_path, devices):
 
 def test_an_evaluation_that_is_not_finite_stops_before_it_is_saved(tmp_path, devices, monkeypatch):
     real = train.evaluate
-    monkeypatch.setattr(train, "evaluate", lambda *given: {**real(*given), "loss": float("nan")})
+
+    def lost(*given):
+        outcome = real(*given)
+        return dataclasses.replace(outcome, values={**outcome.values, "loss": float("nan")})
+
+    monkeypatch.setattr(train, "evaluate", lost)
     with pytest.raises(Diverged, match="the evaluation's loss is not finite at step 5"):
         run(tmp_path)
     assert checkpoint.steps(tmp_path / "checkpoints") == []

@@ -9,18 +9,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dnn_research.data import conditions, protocols
 from dnn_research.data import normalization as normalizations
-from dnn_research.data import protocols
 from dnn_research.data.augment import Augment
 from dnn_research.data.batches import Batches
+from dnn_research.data.conditions import Conditions
 from dnn_research.data.damage import POLICIES
+from dnn_research.data.multi_view import MultiView
 from dnn_research.data.normalization import Normalization, load_normalization
 from dnn_research.data.pipeline import Dataset
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import open_source
 from dnn_research.errors import UserError, construct
 
-__all__ = ["Batches", "Dataset", "Normalization", "Protocol", "create", "load_normalization", "protocols"]
+__all__ = [
+    "Batches",
+    "Conditions",
+    "Dataset",
+    "MultiView",
+    "Normalization",
+    "Protocol",
+    "conditions",
+    "create",
+    "load_normalization",
+    "protocols",
+]
 
 
 def create(

@@ -39,6 +39,11 @@ class Reader:
     def __len__(self) -> int:
         return len(self._examples)
 
+    @property
+    def left_out(self) -> int:
+        """How many damaged examples were met and skipped so far."""
+        return len(self._reported)
+
     def read(self, index: int) -> tuple[np.ndarray, int] | None:
         """The image and label of an example; None if it is damaged and is to be skipped."""
         try:

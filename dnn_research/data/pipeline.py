@@ -122,13 +122,19 @@ class Dataset:
         arrays = self.statistics if self.normalization in normalization.NEEDS else {}
         return Normalization(name=self.normalization, mean=self.mean, std=self.std, arrays=arrays)
 
-    # One for all epochs and evaluations, so that what is damaged is said once.
+    @property
+    def eval_left_out(self) -> int:
+        """How many evaluation examples were found damaged and skipped so far, by this process."""
+        return self.eval_reader.left_out
+
+    # One for all epochs, so that what is damaged is said once.
     @functools.cached_property
     def _train_reader(self) -> Reader:
         return Reader(self.train_examples, description=f"{self.name}, split {self.train_split}", skip=self.skip_damaged)
 
     @functools.cached_property
-    def _eval_reader(self) -> Reader:
+    def eval_reader(self) -> Reader:
+        """Reads the evaluation split; one for all evaluations, so that what is damaged is said once."""
         return Reader(self.eval_examples, description=f"{self.name}, split {self.eval_split}", skip=self.skip_damaged)
 
     def train_batches(
@@ -212,7 +218,7 @@ class Dataset:
         """
         check_divides(batch_size, process_count)
         load = LoadForEvaluation(
-            self._eval_reader,
+            self.eval_reader,
             protocol=protocol,
             image_shape=self.image_shape,
             fill=self.fill,

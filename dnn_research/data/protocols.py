@@ -1,17 +1,32 @@
 """How an image is cropped for evaluation. An accuracy means nothing without its protocol, so each one names itself."""
 
+import ast
 import dataclasses
+import hashlib
 import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dnn_research.data import images
-from dnn_research.errors import UserError, choose
+from dnn_research.data.multi_view import (
+    Dense,
+    DenseAndCrops,
+    GoogLeNetCrops,
+    MultiView,
+    Pass,
+    TenCrop,
+    VGGCrops,
+    centre,
+    rescale,
+)
+from dnn_research.errors import UserError, choose, suggest
 
 
 @typing.runtime_checkable
 class Protocol(typing.Protocol):
-    """An evaluation protocol: from a decoded image to what the network sees."""
+    """An evaluation protocol of one view: from a decoded image to what the network sees."""
 
     @property
     def description(self) -> str:
@@ -27,11 +42,13 @@ class Protocol(typing.Protocol):
 class SingleCrop:
     """The shorter side rescaled to `resize` pixels, then the central square of `image_size` pixels.
 
-    The longer side is rounded to whole pixels; where the margins differ by one, the smaller one is above or left.
+    The longer side is rounded to whole pixels; where the margins differ by one, the smaller one is above or left. With
+    `flip` the mirrored crop too.
     """
 
-    resize: int | None
+    resize: int | None = None
     image_size: int
+    flip: bool = False
 
     def __post_init__(self):
         if self.resize is None:
@@ -44,27 +61,38 @@ class SingleCrop:
 
     @property
     def description(self) -> str:
-        return f"single_crop(shorter side {self.resize}, centre {self.image_size})"
+        return f"single_crop(shorter side {self.resize}, centre {self.image_size}{MIRRORED[self.flip]})"
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (Pass(dense=False, mirrored=self.flip, share=1.0),)
+
+    def views(self, image: np.ndarray, *, fill: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (self(image, fill=fill)[None],)
 
     def __call__(self, image: np.ndarray, *, fill: np.ndarray) -> np.ndarray:
         del fill  # the rescaled image is never smaller than the crop
-        height, width = image.shape[:2]
-        scale = self.resize / min(height, width)
-        image = images.resize(image, round(height * scale), round(width * scale))
-        top = (image.shape[0] - self.image_size) // 2
-        left = (image.shape[1] - self.image_size) // 2
-        return np.ascontiguousarray(image[top : top + self.image_size, left : left + self.image_size])
+        assert self.resize is not None
+        return np.ascontiguousarray(centre(rescale(image, self.resize), self.image_size, self.image_size))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Original:
-    """The image as it is; centred on the mean colour when it is smaller than `image_size`."""
+    """The image as it is, with `flip` also mirrored; centred on the mean colour when smaller than `image_size`."""
 
     image_size: int
+    flip: bool = False
 
     @property
     def description(self) -> str:
-        return f"original({self.image_size})"
+        return f"original({self.image_size}{MIRRORED[self.flip]})"
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (Pass(dense=False, mirrored=self.flip, share=1.0),)
+
+    def views(self, image: np.ndarray, *, fill: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (self(image, fill=fill)[None],)
 
     def __call__(self, image: np.ndarray, *, fill: np.ndarray) -> np.ndarray:
         if max(image.shape[:2]) > self.image_size:
@@ -75,23 +103,100 @@ class Original:
         return images.pad_to(image, self.image_size, self.image_size, fill)
 
 
+MIRRORED = {False: "", True: ", also mirrored; mean of softmax"}
+
 PROTOCOLS: dict[str, type] = {
     "single_crop": SingleCrop,
     "original": Original,
+    "ten_crop": TenCrop,
+    "googlenet_crops": GoogLeNetCrops,
+    "vgg_crops": VGGCrops,
+    "dense": Dense,
+    "dense_and_crops": DenseAndCrops,
 }
 
 
-def create(*, name: str, resize: int | None, image_size: int) -> Protocol:
-    """The evaluation protocol of that name.
+def create(
+    *,
+    name: str,
+    image_size: int,
+    resize: int | None = None,
+    scales: Sequence[int] | None = None,
+    flip: bool | None = None,
+    multiple: int | None = None,
+) -> MultiView:
+    """The evaluation protocol of that name. A parameter that is None is as the protocol has it by itself.
 
     Args:
-        name: a key of PROTOCOLS.
-        resize: length of the shorter side in pixels for 'single_crop'; 'original' has no use for it.
+        name: a key of PROTOCOLS; a parameter that it has no use for is left alone.
         image_size: height and width in pixels of what the network sees.
+        resize: length of the shorter side in pixels, for 'single_crop' and 'ten_crop'.
+        scales: several such lengths, for the protocols of several scales and for 'dense'.
+        flip: mirrored images too, for 'single_crop', 'original' and 'dense'; the others have them in any case.
+        multiple: for 'dense': see `Dense`.
 
     Raises:
         UserError: there is no such protocol, or its sizes do not fit.
     """
     protocol = choose(PROTOCOLS, name, "eval.protocol")
-    sizes = {"resize": resize, "image_size": image_size}
-    return protocol(**{field.name: sizes[field.name] for field in dataclasses.fields(protocol)})
+    scales = None if scales is None else tuple(scales)
+    given = {"image_size": image_size, "resize": resize, "scales": scales, "flip": flip, "multiple": multiple}
+    fields = [field.name for field in dataclasses.fields(protocol)]
+    return protocol(**{key: value for key, value in given.items() if key in fields and value is not None})
+
+
+def single(protocol: MultiView) -> Protocol | None:
+    """The protocol itself if it has one view of an image and no mirrored one, else None."""
+    return protocol if isinstance(protocol, (SingleCrop, Original)) and not protocol.flip else None
+
+
+def digest(description: str) -> str:
+    """Eight hexadecimal digits that stand for a protocol's description."""
+    return hashlib.sha256(description.encode()).hexdigest()[:8]
+
+
+def parse(words: str, *, image_size: int, defaults: Mapping[str, Any]) -> list[MultiView]:
+    """The protocols of a command line: `single_crop,ten_crop(resize=288),dense(scales=(256,384,512))`.
+
+    Args:
+        words: names, with parameters in parentheses.
+        image_size: as `create` takes it.
+        defaults: by name, what a protocol takes that has no default of its own and is not given one.
+
+    Raises:
+        UserError: it is not written so, or a protocol or parameter is unknown or does not fit.
+    """
+    try:
+        tree = ast.parse(f"[{words}]", mode="eval").body
+        if not isinstance(tree, ast.List):
+            raise ValueError(words)
+        wanted = [_parse_word(node) for node in tree.elts]
+    except (SyntaxError, ValueError) as error:
+        raise UserError(
+            f"protocols are written as single_crop,ten_crop(resize=288),dense(scales=(256,384)), not '{words}'"
+        ) from error
+    if not wanted:
+        raise UserError(f"name at least one protocol; known: {', '.join(PROTOCOLS)}")
+    made = []
+    for name, given in wanted:
+        fields = {f.name: f for f in dataclasses.fields(choose(PROTOCOLS, name, "protocol")) if f.name != "image_size"}
+        for key in given:
+            if key not in fields:
+                raise UserError(f"{name} has no parameter '{key}'{suggest(key, fields)}; it has {', '.join(fields)}")
+        lacking = {key: defaults[key] for key in defaults if key in fields and fields[key].default is None}
+        try:
+            made.append(create(name=name, image_size=image_size, **{**lacking, **given}))
+        except TypeError as error:
+            raise UserError(
+                f"a parameter of {name} is of the wrong kind ({error}): lengths are whole numbers, scales=(256,) is one"
+            ) from error
+    return made
+
+
+def _parse_word(node: ast.expr) -> tuple[str, dict[str, Any]]:
+    """`name` or `name(key=value, ...)`."""
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+        raise ValueError(ast.unparse(node))
+    return node.func.id, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}

@@ -15,7 +15,7 @@ from dnn_research.models.nin import NIN
 from dnn_research.models.resnet import CifarResNet, ResNet
 from dnn_research.models.vgg import VGG
 
-__all__ = ["MODELS", "create", "initialize", "shapes", "towers"]
+__all__ = ["MODELS", "create", "fully_convolutional", "initialize", "shapes", "towers"]
 
 MODELS: dict[str, type[nn.Module]] = {
     "lenet": LeNet,
@@ -54,3 +54,28 @@ def towers(network: nn.Module, axis: str) -> tuple[nn.Module, int, dict[str, int
     if isinstance(network, AlexNet) and network.towers > 1:
         return network.clone(tower_axis=axis), network.towers, network.tower_axes
     return network, 1, {}
+
+
+def fully_convolutional(network: nn.Module, image_size: int) -> nn.Module:
+    """The same network, with the same variables, for images of `image_size` and larger: its logits are then the mean of
+    the class scores over all positions.
+
+    Fully connected layers over maps become convolutions. A network whose last layers are the mean over all positions
+    and at most one linear layer is that already: the mean goes through a linear layer.
+
+    Args:
+        image_size: of the images that the network was trained on.
+
+    Raises:
+        UserError: the network takes images of one size only.
+    """
+    if isinstance(network, (VGG, AlexNet)):
+        if network.fully_convolutional:
+            return network
+        return network.clone(fully_convolutional=True, image_size=image_size)
+    if isinstance(network, LeNet) or (isinstance(network, NIN) and network.head == "fc"):
+        raise UserError(
+            f"{type(network).__name__} takes images of one size only: dense evaluation is for VGG, AlexNet and the "
+            "networks that end in a mean over all positions"
+        )
+    return network

@@ -43,6 +43,7 @@ from dnn_research.models.layers import (
     Activations,
     Conv,
     Dense,
+    DenseOverMaps,
     Dropout,
     LocalResponseNorm,
     ceil_padding,
@@ -127,6 +128,9 @@ class AlexNet(nn.Module):
         stem: `imagenet`: conv1 is 11x11 with stride 4; `cifar`: 5x5 with stride 1, so that a 32x32 image ends as 4x4.
         weight_init: `paper`: the variant's: N(0, 0.01^2) and biases of 1 in conv2, conv4, conv5, fc6 and fc7 (Caffe:
             0.1, and 0.005 in fc6 and fc7; torchvision: torch's defaults); `modern`: He's, and zero biases.
+        fully_convolutional: fc6 to fc8 as convolutions over the maps, for images of `image_size` and larger; the logits
+            are the mean over all positions. The parameters stay the same.
+        image_size: with `fully_convolutional`, the size of the images that fc6 fits.
         towers: 2 runs the two groups on two devices.
         tower_axis: set by the training loop: the device axis along which the towers exchange activations. The network
             then takes a tower's parameters, see `tower_axes`.
@@ -150,6 +154,8 @@ class AlexNet(nn.Module):
     dropout_rate: float = 0.5
     stem: str = "imagenet"
     weight_init: str = "paper"
+    fully_convolutional: bool = False
+    image_size: int = 224
     towers: int = 1
     tower_axis: str | None = None
     num_classes: int = 1000
@@ -172,8 +178,11 @@ class AlexNet(nn.Module):
         if self.towers == 2 and self._built.lrn and self._built.lrn_across_towers:
             raise UserError("towers=2 exchange nothing before conv3: set lrn_across_towers=False, or lrn=False")
 
+        if self.towers == 2 and self.fully_convolutional:
+            raise UserError("fully_convolutional=True needs towers=1, which has the same parameters")
+
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b n"]:
-        return self.features(images, train=train)["fc8"]
+        return self.features(images, train=train)[self._names[-1]]
 
     @property
     def tower_axes(self) -> dict[str, int]:
@@ -189,6 +198,7 @@ class AlexNet(nn.Module):
 
         Convolutions and fully connected layers are meant after their activation; normalization stands before or after
         its pool, or nowhere, as the network has it. Nothing beyond `upto` is computed. In a tower the maps are its own.
+        Fully convolutional, fc6 to fc8 are maps and `pool` the logits.
 
         Raises:
             UserError: there is no activation `upto`, or the images are too small.
@@ -250,9 +260,13 @@ class AlexNet(nn.Module):
         def fc(x: Array, name: str) -> Array:
             """fc6 or fc7: it sees everything; a tower computes half of the units."""
             x = self._gathered(x)
-            x = flatten(x) if x.ndim == 4 else x
+            x = flatten(x) if x.ndim == 4 and not self.fully_convolutional else x
             if built.dropout_first or name == "fc7":
                 x = Dropout(self.dropout_rate, name=f"dropout_{name}")(x, train=train)
+            if self.fully_convolutional:
+                window = self._last_maps(self.image_size) if name == "fc6" else 1
+                kernel_init, bias_init = self._initializers(window**2 * x.shape[-1], built.fc_std, one)
+                return activate(DenseOverMaps(hidden, window, kernel_init, bias_init, self.dtype, name=name)(x))
             kernel_init, bias_init = self._initializers(x.shape[-1], built.fc_std, one)
             return activate(Dense(hidden // share, True, kernel_init, bias_init, self.dtype, name=name)(x))
 
@@ -260,10 +274,13 @@ class AlexNet(nn.Module):
             if not built.dropout_first:
                 # Drawn for all units: a tower takes its half of the mask.
                 mask = Dropout(self.dropout_rate, name="dropout_fc8")(
-                    jnp.ones((x.shape[0], hidden), x.dtype), train=train
+                    jnp.ones((*x.shape[:-1], hidden), x.dtype), train=train
                 )
                 x *= self._own_part(mask)
             kernel_init, bias_init = self._initializers(hidden, 0.01, zeros)
+            if self.fully_convolutional:
+                maps = DenseOverMaps(self.num_classes, 1, kernel_init, bias_init, self.dtype, name="fc8")(x)
+                return maps.astype(jnp.float32)
             add = self._sum_over_towers if self.tower_axis else None
             return Head(self.num_classes, kernel_init, bias_init, add, self.dtype, name="fc8")(x).astype(jnp.float32)
 
@@ -283,6 +300,7 @@ class AlexNet(nn.Module):
             "fc6": lambda x: fc(x, "fc6"),
             "fc7": lambda x: fc(x, "fc7"),
             "fc8": fc8,
+            "pool": lambda x: x.mean((1, 2)),
         }
         out: Activations = {}
         x = images
@@ -308,6 +326,8 @@ class AlexNet(nn.Module):
     def _names(self) -> list[str]:
         """The activations in the order in which they are computed."""
         names = [name for name in NAMES if self._built.lrn or not name.startswith("norm")]
+        if self.fully_convolutional:
+            names.append("pool")
         if self._built.lrn and self._built.lrn_place == "after_pool":
             for number in (1, 2):
                 at = names.index(f"norm{number}")
@@ -322,6 +342,17 @@ class AlexNet(nn.Module):
         if self._built.round_up:
             return 11 if self.overlapping_pooling else 36
         return 63 if self.overlapping_pooling else 35
+
+    def _last_maps(self, size: int) -> int:
+        """Height and width of pool5 for an image of that size."""
+        if self.stem == "imagenet":
+            size = -(-(size - 11) // 4) + 1 if self._built.round_up else (size + 4 - 11) // 4 + 1
+        for _ in ("pool1", "pool2", "pool5"):
+            if not self.overlapping_pooling:
+                size //= 2
+            else:
+                size = -(-(size - 3) // 2) + 1 if self._built.round_up else (size - 3) // 2 + 1
+        return size
 
     def _initializers(self, fan_in: int, std: float, bias: Constant) -> tuple[Initializer, Initializer]:
         """For a layer's kernel and bias."""
@@ -345,12 +376,12 @@ class AlexNet(nn.Module):
     def _sum_over_towers(self, x: Array) -> Array:
         return lax.psum(x, self.tower_axis, axis_index_groups=self._groups())
 
-    def _own_part(self, x: Float[Array, "b n"]) -> Float[Array, "b m"]:
+    def _own_part(self, x: Float[Array, "*b n"]) -> Float[Array, "*b m"]:
         """This tower's part of the units."""
         if self.tower_axis is None:
             return x
         width = x.shape[-1] // self.towers
-        return lax.dynamic_slice_in_dim(x, lax.axis_index(self.tower_axis) % self.towers * width, width, axis=1)
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(self.tower_axis) % self.towers * width, width, axis=-1)
 
 
 class Head(nn.Module):

@@ -7,6 +7,7 @@ and parameters always in float32, dropout that does not depend on the number of 
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import flax.linen as nn
@@ -103,6 +104,39 @@ class Dense(nn.Module):
                 parameter(self, "bias", self.bias_init, (self.features,)).astype(self.dtype), outputs
             )
         return outputs
+
+
+class DenseOverMaps(nn.Module):
+    """A fully connected layer of `window` x `window` maps, applied at every position.
+
+    Its kernel is that of `Dense` on the flattened window, [window * window * C, features]; bias [features].
+    """
+
+    features: int
+    window: int
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b h_out w_out n"]:
+        rows = self.window**2 * maps.shape[-1]
+        kernel = parameter(self, "kernel", self.kernel_init, (rows, self.features)).astype(self.dtype)
+        outputs = conv(maps.astype(self.dtype), kernel.reshape(self.window, self.window, maps.shape[-1], self.features))
+        note_operation(
+            Operation(
+                path_name(self),
+                "conv",
+                maps.shape[1:],
+                outputs.shape[1:],
+                (self.window, self.window),
+                (1, 1),
+                ((0, 0), (0, 0)),
+                kernel.size * math.prod(outputs.shape[1:3]),
+            )
+        )
+        bias = parameter(self, "bias", self.bias_init, (self.features,)).astype(self.dtype)
+        return outputs + per_channel(bias, outputs)
 
 
 _frozen: contextvars.ContextVar[Callable[[str], bool] | None] = contextvars.ContextVar("frozen", default=None)

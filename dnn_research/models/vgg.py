@@ -11,29 +11,19 @@ Differs from the paper:
 - Dropout divides by the share that is kept in training, instead of scaling the outputs in the test.
 """
 
-import math
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dnn_research.errors import UserError
-from dnn_research.models.initialization import (
-    Initializer,
-    Normal,
-    Operation,
-    glorot_uniform,
-    he_normal_fan_out,
-    note_operation,
-    parameter,
-    zeros,
-)
+from dnn_research.models.initialization import Normal, glorot_uniform, he_normal_fan_out
 from dnn_research.models.layers import (
     Activations,
     BatchNorm,
     Conv,
     Dense,
+    DenseOverMaps,
     Dropout,
     LocalResponseNorm,
     check_option,
@@ -42,11 +32,8 @@ from dnn_research.models.layers import (
     check_width_factor,
     flatten,
     max_pool,
-    path_name,
-    per_channel,
     scaled,
 )
-from dnn_research.ops.convolution import conv
 
 # Table 1: the kernel sizes of each block's convolutions.
 # block     1        2        3             4             5
@@ -185,7 +172,7 @@ class VGG(nn.Module):
         if not self.fully_convolutional:
             return Dense(features, kernel_init=draw, dtype=self.dtype, name=name)(x)
         window = self.image_size // 32 if name == "fc6" else 1
-        return DenseOverMaps(features, window, draw, self.dtype, name=name)(x)
+        return DenseOverMaps(features, window, draw, dtype=self.dtype, name=name)(x)
 
     def _check_size(self, images: Array, upto: str | None) -> None:
         names = self.names[: None if upto is None else self.names.index(upto) + 1]
@@ -196,35 +183,3 @@ class VGG(nn.Module):
             )
         pools = sum(name.startswith("pool") for name in names if name != "pool")
         check_size(images, minimum=2**pools)
-
-
-class DenseOverMaps(nn.Module):
-    """A fully connected layer of `window` x `window` maps, applied at every position.
-
-    Its kernel is that of `Dense` on the flattened window, [window * window * C, features]; bias [features].
-    """
-
-    features: int
-    window: int
-    kernel_init: Initializer
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b h_out w_out n"]:
-        rows = self.window**2 * maps.shape[-1]
-        kernel = parameter(self, "kernel", self.kernel_init, (rows, self.features)).astype(self.dtype)
-        outputs = conv(maps.astype(self.dtype), kernel.reshape(self.window, self.window, maps.shape[-1], self.features))
-        note_operation(
-            Operation(
-                path_name(self),
-                "conv",
-                maps.shape[1:],
-                outputs.shape[1:],
-                (self.window, self.window),
-                (1, 1),
-                ((0, 0), (0, 0)),
-                kernel.size * math.prod(outputs.shape[1:3]),
-            )
-        )
-        bias = parameter(self, "bias", zeros, (self.features,)).astype(self.dtype)
-        return outputs + per_channel(bias, outputs)

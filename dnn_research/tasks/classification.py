@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from dnn_research import metrics, models
 from dnn_research.data import Dataset
 from dnn_research.errors import UserError, choose
 from dnn_research.models.layers import example_positions, frozen_layers
-from dnn_research.tasks.task import Sums, Task, Tree
+from dnn_research.tasks.task import Classifier, Logits, Sums, Task, Tree
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -82,16 +83,32 @@ def create(
         others = sum(mixed_cross_entropy(other, batch, label_smoothing).mean() for other in auxiliary)
         return losses.mean() + auxiliary_weight * others, (new_state, sums)
 
-    def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
-        images = dataset.normalize(batch["image"])
-        logits = jnp.asarray(on_device.apply({"params": params, **model_state}, images, train=False), jnp.float32)
+    def logits_of(evaluated: nn.Module) -> Logits:
+        def logits(params: Tree, model_state: Tree, pixels: jax.Array) -> jax.Array:
+            images = dataset.normalize(pixels)
+            return jnp.asarray(evaluated.apply({"params": params, **model_state}, images, train=False), jnp.float32)
+
+        return logits
+
+    logits = logits_of(on_device)
+
+    def dense() -> Logits:
+        return logits_of(models.fully_convolutional(network, dataset.image_shape[0]))
+
+    def measure(logits: jax.Array, batch: Mapping[str, jax.Array]) -> Sums:
         losses = cross_entropy(logits, batch["label"], 0.0)
         return metrics.classification(logits, batch["label"], losses, batch["weight"])
+
+    def confusion(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return metrics.confusion(logits, batch["label"], batch["weight"])
+
+    def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
+        return measure(logits(params, model_state, batch["image"]), batch)
 
     return Task(
         network, init, shapes, loss, evaluate,
         metrics.zeros, metrics.finish, metrics.NAMES, metrics.sentence, metrics.brief,
-        towers, tower_axes,
+        towers, tower_axes, Classifier(logits, dense, measure, confusion),
     )  # fmt: skip
 
 

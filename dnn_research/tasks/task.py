@@ -11,6 +11,27 @@ Tree = Any
 Sums = dict[str, Any]
 
 
+Logits = Callable[[Tree, Tree, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """What a task that classifies offers beside: for several views of an image, ensembles, and confusion matrices.
+
+    Attributes:
+        logits: (params, model_state, images uint8 [B, H, W, C]) -> float32 [B, classes].
+        dense: () -> the same of the network in its fully convolutional form, for whole images; raises UserError if it
+            has none.
+        measure: (logits, batch) -> sums of metrics over the examples of weight 1.
+        confusion: (logits, batch) -> how many of each class were taken for each, int32 [classes, classes].
+    """
+
+    logits: Logits
+    dense: Callable[[], Logits]
+    measure: Callable[[jax.Array, Mapping[str, jax.Array]], Sums]
+    confusion: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What the loop needs of a task. All functions are pure; `loss` and `evaluate` run inside compiled steps.
@@ -30,6 +51,7 @@ class Task:
         towers: so many neighbouring devices hold one copy of the network between them; `loss` and `evaluate` then take
             a tower's parts of the parameters.
         tower_axes: path of a parameter -> the axis along which the towers hold its parts.
+        classifier: what a task that classifies offers beside; None for others.
     """
 
     model: nn.Module
@@ -44,3 +66,4 @@ class Task:
     brief: Callable[[Mapping[str, float]], str]
     towers: int = 1
     tower_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    classifier: Classifier | None = None

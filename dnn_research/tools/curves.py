@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.figure
 
+from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
 PANELS = {
@@ -39,11 +40,16 @@ def read(workdir: Path) -> list[dict]:
 
 
 def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
-    """One panel each for training loss, training error and evaluation error against steps, one line a run."""
+    """One panel each for training loss, training error and evaluation error against steps, one line a run.
+
+    Where the runs were evaluated under unlike conditions, the last panel says so.
+    """
     figure = matplotlib.figure.Figure(figsize=(5 * len(PANELS), 4.2), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
+    evaluated = []
     for number, workdir in enumerate(workdirs):
         lines = read(workdir)
+        evaluated += [line for line in lines if line["split"] == "eval"]
         for axis, (split, key) in zip(axes, PANELS, strict=True):
             points = [(line["step"], line[key]) for line in lines if line["split"] == split]
             steps, values = zip(*points, strict=True) if points else ((), ())
@@ -53,7 +59,8 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
     for axis, title in zip(axes, PANELS.values(), strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    axes[-1].legend()
+    unlike = conditions.unlike(evaluated)
+    axes[-1].legend(title=f"NOT COMPARABLE: {', '.join(unlike)} differ" if unlike else None)
     return figure
 
 

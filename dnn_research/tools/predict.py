@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from dnn_research import checkpoint
+from dnn_research import checkpoint, evaluation, models
 from dnn_research.data import images, load_normalization, protocols
 from dnn_research.errors import UserError
+from dnn_research.tasks.task import Logits
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -35,7 +37,7 @@ class Prediction:
 
 
 class Predictor:
-    """A run's network with its preprocessing.
+    """A run's network with the preprocessing of its evaluation, all views of a picture included.
 
     Args:
         workdir: the run's work directory.
@@ -51,10 +53,10 @@ class Predictor:
         run = checkpoint.read_run(workdir)
         config = run["config"]
         self._data, self._batch_size = config["data"], batch_size
-        self._protocol = protocols.create(
-            name=config["eval"]["protocol"], resize=config["eval"]["resize"], image_size=self._data["image_size"]
-        )
-        model, self._variables = checkpoint.load_network(workdir, which, ema=ema)
+        own = {key: config["eval"].get(key) for key in ("resize", "scales", "flip", "multiple")}
+        self._protocol = protocols.create(name=config["eval"]["protocol"], image_size=self._data["image_size"], **own)
+        model, variables = checkpoint.load_network(workdir, which, ema=ema)
+        self._network = variables.pop("params"), variables
         classes = config["model"]["num_classes"] or run["num_classes"]
         if labels is not None and len(labels) != classes:
             raise UserError(f"--labels names {len(labels)} classes, the network has {classes}: give one name a line")
@@ -64,34 +66,58 @@ class Predictor:
         normalize = load_normalization(workdir)
         self._fill = np.rint(normalize.mean).astype(np.uint8)
 
-        def probabilities(variables: Any, pixels: jax.Array) -> jax.Array:
-            logits = model.apply(variables, normalize(pixels))
-            return jax.nn.softmax(jnp.asarray(logits, jnp.float32))
+        def logits_of(network: nn.Module) -> Logits:
+            def logits(params: Any, model_state: Any, pixels: jax.Array) -> jax.Array:
+                return jnp.asarray(network.apply({"params": params, **model_state}, normalize(pixels)), jnp.float32)
 
-        self._probabilities = jax.jit(probabilities)
+            return logits
 
-    def load(self, file: Path) -> np.ndarray:
-        """A picture as the network sees it before normalization: uint8 [image_size, image_size, channels].
+        size = self._data["image_size"]
+        self._steps = [
+            jax.jit(
+                evaluation.make_view_step(
+                    logits_of(models.fully_convolutional(model, size) if one.dense else model),
+                    mirrored=one.mirrored,
+                    share=one.share,
+                    pixels=batch_size * size**2,
+                )
+            )
+            for one in self._protocol.passes
+        ]
+
+    def load(self, file: Path) -> tuple[np.ndarray, ...]:
+        """What the network sees of a picture, before normalization, as the protocol's `views` gives it.
 
         Raises:
             UserError: it cannot be read.
         """
         try:
             decoded = images.decode(file.read_bytes(), channels=self._data["channels"])
-            return self._protocol(decoded, fill=self._fill)
+            return self._protocol.views(decoded, fill=self._fill)
         except OSError as error:
             raise UserError(error.strerror or str(error)) from error
 
-    def predict(self, files: Sequence[str], pictures: Sequence[np.ndarray], top: int) -> list[Prediction]:
-        """The `top` likeliest labels of up to `batch_size` pictures, which are filled up to a whole batch."""
-        batch = np.zeros((self._batch_size, *pictures[0].shape), np.uint8)
-        batch[: len(pictures)] = pictures
-        found = np.asarray(self._probabilities(self._variables, batch))[: len(pictures)]
+    def predict(self, files: Sequence[str], pictures: Sequence[tuple[np.ndarray, ...]], top: int) -> list[Prediction]:
+        """The `top` likeliest labels of up to `batch_size` pictures."""
+        if any(one.dense for one in self._protocol.passes):
+            # Whole images have sizes of their own.
+            found = np.concatenate([self._probabilities([picture], 1) for picture in pictures])
+        else:
+            found = self._probabilities(pictures, self._batch_size)
         order = np.argsort(-found, axis=-1, kind="stable")[:, :top]
         return [
             Prediction(file, [self._names[n] for n in best], [float(row[n]) for n in best])
             for file, row, best in zip(files, found, order, strict=True)
         ]
+
+    def _probabilities(self, pictures: Sequence[tuple[np.ndarray, ...]], batch_size: int) -> np.ndarray:
+        """Of each class, [N, classes], for pictures whose views have equal sizes; they are filled up to a batch."""
+        parts = []
+        for step, stacks in zip(self._steps, zip(*pictures, strict=True), strict=True):
+            batch = np.zeros((batch_size, *stacks[0].shape), np.uint8)
+            batch[: len(stacks)] = stacks
+            parts.append(np.asarray(step(self._network, {"views": batch})))
+        return np.exp(np.logaddexp.reduce(parts))[: len(pictures)]
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -118,7 +144,7 @@ def predict_files(
 ) -> Iterator[Prediction | tuple[Path, str]]:
     """A prediction for each file in order of batches; (file, reason) for each that cannot be read."""
     names: list[str] = []
-    pictures: list[np.ndarray] = []
+    pictures: list[tuple[np.ndarray, ...]] = []
     for file in files:
         try:
             pictures.append(predictor.load(file))

@@ -44,9 +44,14 @@ def test_original_keeps_the_image_or_centres_it():
 
 def test_descriptions():
     describe = {
-        name: protocols.create(name=name, resize=256, image_size=224).description for name in protocols.PROTOCOLS
+        name: protocols.create(name=name, resize=256, scales=(256, 384), image_size=224).description
+        for name in protocols.PROTOCOLS
     }
-    assert describe == {"single_crop": "single_crop(shorter side 256, centre 224)", "original": "original(224)"}
+    assert describe["single_crop"] == "single_crop(shorter side 256, centre 224)"
+    assert describe["original"] == "original(224)"
+    assert all(description.startswith(f"{name}(") for name, description in describe.items())
+    mirrored = protocols.create(name="single_crop", resize=256, flip=True, image_size=224)
+    assert mirrored.description == "single_crop(shorter side 256, centre 224, also mirrored; mean of softmax)"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,7 @@ def test_descriptions():
         (
             "singel_crop",
             256,
-            "unknown eval.protocol 'singel_crop'; did you mean 'single_crop'.*; known: single_crop, original",
+            "unknown eval.protocol 'singel_crop'; did you mean 'single_crop'.*; known: single_crop, original, ten_crop",
         ),
         ("single_crop", 200, "eval.resize is 200, less than the image size 224"),
         ("single_crop", None, "needs eval.resize"),

@@ -24,6 +24,14 @@ def test_every_run_is_a_line_in_every_panel(tmp_path):
     assert error.lines[0].get_ydata().tolist() == [25.0]
 
 
+def test_unlike_evaluations_are_labelled(tmp_path):
+    runs = [make_run(tmp_path / name, [1.0]) for name in ("one", "other")]
+    assert curves.draw(runs).axes[-1].get_legend().get_title().get_text() == ""
+    lines = (runs[1] / "metrics.jsonl").read_text().replace('"eval"', '"eval", "protocol": "ten_crop(...)"')
+    (runs[1] / "metrics.jsonl").write_text(lines)
+    assert curves.draw(runs).axes[-1].get_legend().get_title().get_text() == "NOT COMPARABLE: protocol differ"
+
+
 def test_the_command_writes_a_picture_and_never_over_another(tmp_path, capsys):
     run, output = make_run(tmp_path / "run", [1.0]), tmp_path / "out/curves.png"
     assert curves.main([str(run), "--output", str(output)]) == 0

@@ -1,0 +1,1 @@
+"""The parts of `dnn_research.tools.evaluate`."""
