@@ -191,3 +191,33 @@ def test_cross_entropy_is_that_of_the_smoothed_targets(smoothing):
 def test_refuses_wrong_values(section, model, message):
     with pytest.raises(UserError, match=message):
         create(model=model, **section)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_examples_are_compared_with_both_labels(smoothing):
+    """The auxiliary classifiers too; the accuracy in training is that of the label with the larger share."""
+    task = create(auxiliary_weight=0.3, label_smoothing=smoothing)
+    params, state = task.init(KEY)
+    lam, partners = jnp.array([1.0, 0.9, 0.5, 0.4, 0.1, 0.0, 0.7, 0.3]), jnp.roll(LABELS, -4)
+    mixed = {**batch(), "label2": partners, "lam": lam}
+    loss, (_, sums) = task.loss(params, state, mixed, KEY)
+
+    hot = np.eye(CLASSES)
+    targets = np.asarray(lam)[:, None] * hot[LABELS] + (1 - np.asarray(lam))[:, None] * hot[partners]
+    targets = (1 - smoothing) * targets + smoothing / CLASSES
+    found = []
+    for name in LAYERS:
+        logits = normalized_pixels() @ np.asarray(params[name]["kernel"], np.float64) + np.asarray(params[name]["bias"])
+        found.append(-(targets * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean())
+        if name == "fc":
+            right = logits.argmax(1) == np.where(lam >= 0.5, LABELS, partners)
+    assert float(loss) == pytest.approx(found[0] + 0.3 * (found[1] + found[2]), rel=1e-5)
+    assert task.finish(sums)["loss"] == pytest.approx(found[0], rel=1e-5)
+    assert task.finish(sums)["top1_accuracy"] == right.mean()
+
+
+def test_unmixed_examples_lose_nothing_by_a_partner():
+    task = create()
+    params, state = task.init(KEY)
+    mixed = {**batch(), "label2": jnp.roll(LABELS, -4), "lam": jnp.ones(8)}
+    assert float(task.loss(params, state, mixed, KEY)[0]) == float(task.loss(params, state, batch(), KEY)[0])
