@@ -127,6 +127,7 @@ class TrainState:
 
     Attributes:
         step: number of updates done.
+        seed: of the run; in the state, not in the program, so that all seeds share one compiled step.
         params, model_state, opt_state: of network and optimizer.
         ema: {"params", "model_state"} averaged, or {}.
         plateau: `optim.Plateau`'s state; its scale is 1 where no plateau rule is used.
@@ -134,6 +135,7 @@ class TrainState:
     """
 
     step: Any
+    seed: Any
     params: Any
     model_state: Any
     opt_state: Any
@@ -247,8 +249,11 @@ def set_up(recipe: Recipe) -> Setup:
     )  # fmt: skip
 
 
-def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
+def train(recipe: Recipe, workdir: Path, steps: "Steps | None" = None) -> dict[str, float]:
     """Trains a recipe in a work directory, from where it stands there, to the end.
+
+    Args:
+        steps: the compiled steps of another run of this process, taken over if it differs in nothing but the seed.
 
     Returns:
         The results of the last evaluation, as `split/name`.
@@ -295,8 +300,7 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         _say_start(say, recipe, setup, workdir, state, start)
 
         layout = setup.layout
-        train_step = parallel.on_each_device(make_train_step(setup), donate_state=True, layout=layout, state=state)
-        eval_step = _on_each_device_evaluated(setup, (state.params, state.model_state))
+        train_step, eval_step = (steps or Steps()).of(setup, config, state)
         state = parallel.replicate(state, layout)
         recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
@@ -410,6 +414,7 @@ def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
     ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if setup.training.ema_decay else {}
     return TrainState(
         step=np.zeros((), np.int32),
+        seed=np.array(setup.seed, np.uint32),
         params=params,
         model_state=model_state,
         opt_state=setup.optimizer.init(params),
@@ -441,7 +446,7 @@ def make_train_step(setup: Setup) -> Any:
         return jax.tree.map(lambda g: g / training.accumulate_steps, grads), model_state, sums
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
-        key = parallel.step_key(setup.seed, state.step)
+        key = parallel.step_key(state.seed, state.step)
         grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
         grads, sums = parallel.mean_gradient(grads, setup.layout), parallel.total(sums, setup.layout)
         # The mean of equal numbers may differ from them in the last bit.
@@ -468,10 +473,29 @@ def make_train_step(setup: Setup) -> Any:
             "update_norm": update_norm,
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
-        state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
+        state = TrainState(state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums)
         return state, report
 
     return train_step
+
+
+class Steps:
+    """The compiled train and evaluation steps of the last run, for a next one that differs in its seed alone."""
+
+    def __init__(self) -> None:
+        self._recipe: Any = None
+        self._steps: tuple[Any, Any] | None = None
+
+    def of(self, setup: Setup, config: Mapping[str, Any], state: TrainState) -> tuple[Any, Any]:
+        """(train step, evaluation step) on every device, for a state like this one."""
+        recipe = {name: section for name, section in config.items() if name != "seed"}
+        if self._steps is None or self._recipe != recipe:
+            train_step = parallel.on_each_device(
+                make_train_step(setup), donate_state=True, layout=setup.layout, state=state
+            )
+            self._recipe = recipe
+            self._steps = train_step, _on_each_device_evaluated(setup, (state.params, state.model_state))
+        return self._steps
 
 
 def make_eval_step(task: Task, layout: parallel.Layout = parallel.WHOLE) -> Any:

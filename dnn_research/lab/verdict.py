@@ -5,8 +5,8 @@ differences in the claimed direction (`statistics`):
 
 - A claim of a difference. For it: two-sided, against "no difference", in the claimed direction. Against it: two-sided,
   against "the effect is at least the margin".
-- A claim of no difference. For it: two one-sided tests, the effect lies within the margin. Against it: two-sided, it lies
-  beyond the margin.
+- A claim of no difference. For it: two one-sided tests, the effect lies within the margin. Against it: two-sided, it
+  lies beyond the margin.
 
 The margin of a difference is 0 unless the claim writes one: the least effect that would still be what it says. Both
 lists of p-values are adjusted by Holm over all claims of the experiment. At most `ALPHA` against it: *contradicted*;
