@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--parameter", action="append", default=[], metavar="NAME=VALUE", help="with --cluster: of submitit's executor"
     )
     parser.add_argument("--run", metavar="ROW/seed_N", help="only this run, no report: what a job does")
-    parser.add_argument("--publish", action="store_true", help="copy the report to experiments/results, write the ledger")
+    parser.add_argument(
+        "--publish", action="store_true", help="copy the report to experiments/results, write the ledger"
+    )
     parser.add_argument("--ledger", action="store_true", help="only write experiments/LEDGER.md")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     known = parser.parse_args(arguments)
@@ -112,9 +114,7 @@ def _run(known: argparse.Namespace) -> int:
     report.write(result, directory, command)
     hparams.write(result, directory)
     for claim in result["claims"]:
-        found = report.effect(
-            claim["effect_found"], claim["low"], claim["high"], result["measures"][claim["measure"]]
-        )
+        found = report.effect(claim["effect_found"], claim["low"], claim["high"], result["measures"][claim["measure"]])
         print(f"{claim['id']}: {claim['says']}: {claim['verdict']}; {claim['row']} − {claim['against']}: {found}")
     print(f"wrote {directory / 'report.html'}, report.md, results.json, tensorboard")
     if known.publish:

@@ -1,15 +1,15 @@
 """What an experiment file declares, checked: rows of differences from one recipe, seeds, measures and claims.
 
-    BASELINE      the recipe, `configs/vgg16.py` or with a variant's word `configs/vgg16.py:A`
-    BASELINE_ROW  the row that rows without a claim of their own are compared with
-    ROWS          name -> dotted paths and their values
-    PAPER         differences of all rows at the paper's scale, where it is not the recipe's; optional
-    LAPTOP        differences of all rows at the laptop scale, after those of the recipe's own LAPTOP
-    LAPTOP_ROWS   rows whose values are others at that scale (sizes of images); optional
-    SEEDS         at least as many as the comparisons need (`statistics.seeds_needed`), fixed before the first run
-    MEASURES      names of `measures.MEASURES`, the one that matters most first
-    TUNING        optional, for a rate of each row's own: {"path", "values", "seeds"}; no seed of a verdict
-    CLAIMS        dictionaries with the fields of `Claim`
+BASELINE      the recipe, `configs/vgg16.py` or with a variant's word `configs/vgg16.py:A`
+BASELINE_ROW  the row that rows without a claim of their own are compared with
+ROWS          name -> dotted paths and their values
+PAPER         differences of all rows at the paper's scale, where it is not the recipe's; optional
+LAPTOP        differences of all rows at the laptop scale, after those of the recipe's own LAPTOP
+LAPTOP_ROWS   rows whose values are others at that scale (sizes of images); optional
+SEEDS         at least as many as the comparisons need (`statistics.seeds_needed`), fixed before the first run
+MEASURES      names of `measures.MEASURES`, the one that matters most first
+TUNING        optional, for a rate of each row's own: {"path", "values", "seeds"}; no seed of a verdict
+CLAIMS        dictionaries with the fields of `Claim`
 """
 
 import dataclasses
@@ -110,7 +110,9 @@ class Experiment:
     @property
     def spec(self) -> str:
         """What --experiment takes."""
-        words = [word for word in (*([self.scale] if self.scale != "paper" else []), *(["smoke"] if self.smoke else []))]
+        words = [
+            word for word in (*([self.scale] if self.scale != "paper" else []), *(["smoke"] if self.smoke else []))
+        ]
         return ":".join(filter(None, (_shown(self.path), ",".join(words))))
 
     @property

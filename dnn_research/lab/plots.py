@@ -77,7 +77,8 @@ def _band(axis: Axes, lines: Sequence[list[list[float]]], column: int, label: st
     xs = [step for step, _ in kept]
     style = ("-", "--", ":", "-.")[number // 10 % 4]
     color = f"C{number % 10}"
-    axis.plot(xs, [np.mean(found) for _, found in kept], style, color=color, label=label, lw=1.6)
+    marker = "o" if len(xs) < 12 else None
+    axis.plot(xs, [np.mean(f) for _, f in kept], style, color=color, label=label, lw=1.6, marker=marker, ms=4)
     axis.fill_between(xs, [min(f) for _, f in kept], [max(f) for _, f in kept], color=color, alpha=0.15, lw=0)
 
 
@@ -98,7 +99,9 @@ def costs(result: Result) -> str:
             held = result["rows"][row]["summary"][name]
             spread = held["std"] if not result["measures"][name]["ratio"] else None
             axis.errorbar(networks[row][key], held["mean"], yerr=spread, fmt="o", color=f"C{number % 10}", capsize=3)
-            axis.annotate(row, (networks[row][key], held["mean"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            axis.annotate(
+                row, (networks[row][key], held["mean"]), xytext=(5, 4), textcoords="offset points", fontsize=8
+            )
         axis.set(xscale="log", xlabel=title, ylabel=_wrapped(result["measures"][name]["title"]))
         axis.grid(alpha=0.3)
     return _svg(figure)

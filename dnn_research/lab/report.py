@@ -184,7 +184,8 @@ def comparisons(result: Result) -> Table:
             one["measure"],
             f"{one['row']} − {one['against']}",
             effect(one["effect"], one["low"], one["high"], result["measures"][one["measure"]]),
-            str(len(one["pairs"])) + (f", {len(one['not_comparable'])} not comparable" if one["not_comparable"] else ""),
+            str(len(one["pairs"]))
+            + (f", {len(one['not_comparable'])} not comparable" if one["not_comparable"] else ""),
             _p(one["p"]),
             _p(one["p_holm"]),
         )

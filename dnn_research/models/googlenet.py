@@ -249,7 +249,15 @@ class GoogLeNet(nn.Module):
         modules = [f"inception_{module}" for module in MODULES]
         return [
             *(name for name in stem if name not in left_out),
-            *(*modules[:2], "pool3", *modules[2:7], "pool4", *modules[7:], "pool" if self.head == "gap" else "hidden", "fc"),
+            *(
+                *modules[:2],
+                "pool3",
+                *modules[2:7],
+                "pool4",
+                *modules[7:],
+                "pool" if self.head == "gap" else "hidden",
+                "fc",
+            ),
         ]
 
     @nn.compact
