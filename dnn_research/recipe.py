@@ -3,13 +3,13 @@
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
 differences (dotted path -> value) that shrink the same question to built-in data and two cores, `VARIANTS` (word ->
 differences) for the same network in the paper's other forms, and `TRY_NEXT`.
-An *experiment* is a file in `experiments/` with `BASELINE` (a recipe, with a variant's word perhaps) and `ROWS` (name ->
-differences), and perhaps differences of all its rows, `PAPER` at the paper's scale and `LAPTOP` at the laptop's, the
+An *experiment* is a file in `experiments/` with `BASELINE` (a recipe, with a variant's word perhaps) and `ROWS` (name
+-> differences), and perhaps differences of all its rows, `PAPER` at the paper's scale and `LAPTOP` at the laptop's, the
 latter after the baseline's, and `LAPTOP_ROWS`, which stand for the rows of the same names there.
 
 Words after the file choose among these: `configs/vgg16.py:E,smoke`, `experiments/residual.py:plain-56,laptop`.
-The order is: recipe, variant, PAPER, or LAPTOP of the recipe and of the experiment, row, SMOKE, command line. Whoever sets a
-duration in steps takes back the one in epochs, and the other way round.
+The order is: recipe, variant, PAPER, or LAPTOP of the recipe and of the experiment, row, SMOKE, command line. Whoever
+sets a duration in steps takes back the one in epochs, and the other way round.
 """
 
 import ast

@@ -249,11 +249,11 @@ def set_up(recipe: Recipe) -> Setup:
     )  # fmt: skip
 
 
-def train(recipe: Recipe, workdir: Path, steps: "Steps | None" = None) -> dict[str, float]:
+def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None) -> dict[str, float]:
     """Trains a recipe in a work directory, from where it stands there, to the end.
 
     Args:
-        steps: the compiled steps of another run of this process, taken over if it differs in nothing but the seed.
+        compiled: the steps of another run of this process, taken over if that differs in nothing but the seed.
 
     Returns:
         The results of the last evaluation, as `split/name`.
@@ -300,7 +300,7 @@ def train(recipe: Recipe, workdir: Path, steps: "Steps | None" = None) -> dict[s
         _say_start(say, recipe, setup, workdir, state, start)
 
         layout = setup.layout
-        train_step, eval_step = (steps or Steps()).of(setup, config, state)
+        train_step, eval_step = (compiled or CompiledSteps()).of(setup, config, state)
         state = parallel.replicate(state, layout)
         recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
@@ -479,8 +479,8 @@ def make_train_step(setup: Setup) -> Any:
     return train_step
 
 
-class Steps:
-    """The compiled train and evaluation steps of the last run, for a next one that differs in its seed alone."""
+class CompiledSteps:
+    """The train and evaluation steps of the last run, for a next one that differs in its seed alone."""
 
     def __init__(self) -> None:
         self._recipe: Any = None

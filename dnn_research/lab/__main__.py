@@ -130,7 +130,7 @@ def _run_one(swept, name: str) -> int:
     runs = [run for row in swept.experiment.rows for run in swept.tuning_runs(row)] + swept.runs()
     for run in runs:
         if run.name == name:
-            return 1 if swept.execute_one(run, train.Steps()).status == FAILED else 0
+            return 1 if swept.execute_one(run, train.CompiledSteps()).status == FAILED else 0
     raise UserError(f"{swept.experiment.path} has no run '{name}'; one is {runs[0].name}")
 
 

@@ -91,7 +91,7 @@ def timed(recipe: Recipe) -> Time:
     """
     setup = train.set_up(recipe)
     state = train.initial_state(setup, setup.task.init(parallel.initial_key(setup.seed)))
-    train_step, eval_step = train.Steps().of(setup, recipe.config.to_dict(), state)
+    train_step, eval_step = train.CompiledSteps().of(setup, recipe.config.to_dict(), state)
     state = parallel.replicate(state, setup.layout)
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
         batch = next(batches)

@@ -110,10 +110,11 @@ class Experiment:
     @property
     def spec(self) -> str:
         """What --experiment takes."""
-        words = [
-            word for word in (*([self.scale] if self.scale != "paper" else []), *(["smoke"] if self.smoke else []))
-        ]
-        return ":".join(filter(None, (_shown(self.path), ",".join(words))))
+        return ":".join(filter(None, (_shown(self.path), ",".join(self._words))))
+
+    @property
+    def _words(self) -> list[str]:
+        return [*(["laptop"] if self.scale == "laptop" else []), *(["smoke"] if self.smoke else [])]
 
     @property
     def comparisons(self) -> tuple[tuple[str, str], ...]:
@@ -123,8 +124,7 @@ class Experiment:
 
     def load(self, row: str, seed: int, tuned: Mapping[str, Any] | None = None) -> recipe.Recipe:
         """The recipe of one run; `tuned` are differences beside the row's own."""
-        words = [row, *(["laptop"] if self.scale == "laptop" else []), *(["smoke"] if self.smoke else [])]
-        loaded = recipe.load(f"{self.path}:{','.join(words)}")
+        loaded = recipe.load(f"{self.path}:{','.join([row, *self._words])}")
         with loaded.config.unlocked():
             recipe.apply(loaded.config, {"seed": seed, **EXECUTION, **(tuned or {})}, origin="the lab")
         return loaded

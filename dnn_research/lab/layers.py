@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnn_research import checkpoint, models, parallel, train
+from dnn_research import checkpoint, parallel, train
 from dnn_research.models.layers import BatchNorm
 from dnn_research.recipe import Recipe, apply
 

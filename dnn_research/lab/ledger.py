@@ -16,8 +16,10 @@ from dnn_research.lab import report
 from dnn_research.lab.experiment import SCALES, Experiment
 from dnn_research.lab.verdict import NOT_RUN, RULE
 
-HEADER = ("experiment", "claim", "source", "published", "ours: difference with 95 % interval", "scale", "seeds", "verdict",
-          "command")  # fmt: skip
+HEADER = (
+    *("experiment", "claim", "source", "published", "ours: difference with 95 % interval"),
+    *("scale", "seeds", "verdict", "command"),
+)
 
 INTRODUCTION = """# Ledger
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text: effects with their intervals, curves with bands over seeds, error against cost."""
+"""The pictures of a report, as SVG text: effects with intervals, curves with bands over seeds, error against cost."""
 
 import io
 import math
@@ -71,7 +71,7 @@ def _band(axis: Axes, lines: Sequence[list[list[float]]], column: int, label: st
     steps = sorted({point[0] for line in lines for point in line})
     if not steps:
         return
-    at = [dict((point[0], point[column]) for point in line) for line in lines]
+    at = [{point[0]: point[column] for point in line} for line in lines]
     values = [[one[step] for one in at if step in one and math.isfinite(one[step])] for step in steps]
     kept = [(step, found) for step, found in zip(steps, values, strict=True) if found]
     xs = [step for step, _ in kept]
@@ -108,7 +108,7 @@ def costs(result: Result) -> str:
 
 
 def layers(result: Result) -> str:
-    """By layer: the spread of responses, and the gradients' norms at initialisation and at the end, mean of the seeds."""
+    """By layer: the spread of responses, and gradient norms at initialisation and at the end, mean of the seeds."""
     rows = {row: [run["layers"] for run in held["runs"] if "layers" in run] for row, held in result["rows"].items()}
     rows = {row: found for row, found in rows.items() if found}
     if not rows:

@@ -33,7 +33,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; m
   padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .lead { font-size: 1.05rem; color: #3d4654; max-width: 60rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #e3e7ee; vertical-align: top; }
 th { border-bottom: 2px solid #aeb7c4; font-weight: 600; } svg { max-width: 100%; height: auto; }
 .verdict { color: #fff; border-radius: .8rem; padding: .1rem .6rem; white-space: nowrap; font-weight: 600;
@@ -114,6 +115,7 @@ def as_markdown(result: Result, pictures: Sequence[str], command: str) -> str:
 
 
 def title(result: Result) -> str:
+    """What the report is of."""
     return f"{result['experiment'].replace('_', ' ')}, {result['scale']} scale"
 
 

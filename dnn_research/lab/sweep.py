@@ -162,22 +162,22 @@ class Sweep:
             UserError: something that the user can mend: no further run could do better.
             Interrupted: SIGTERM or SIGINT came; the state of the run is saved.
         """
-        steps, row = train.Steps(), None
+        compiled, row = train.CompiledSteps(), None
         for run in runs:
             if until is not None and time.monotonic() >= until:
                 return
             if run.row != row:
                 # The last row's programs would stay in memory to the end.
                 jax.clear_caches()
-                steps, row = train.Steps(), run.row
-            yield run, self.execute_one(run, steps)
+                compiled, row = train.CompiledSteps(), run.row
+            yield run, self.execute_one(run, compiled)
 
-    def execute_one(self, run: Run, steps: train.Steps) -> Outcome:
+    def execute_one(self, run: Run, compiled: train.CompiledSteps) -> Outcome:
         """Trains one run to its end, or goes on with it, and writes how it ended."""
         chosen = self.recipe_of(run)
         logger.info("--- %s %s, seed %d", self.experiment.spec, run.name, run.seed)
         length = train.set_up(chosen).total_steps
-        outcome = _attempt(lambda: train.train(chosen, run.workdir, steps), run, length)
+        outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
         if outcome.status == FINISHED and any(MEASURES[name].layers for name in self.experiment.measures):
             layers.write(chosen, run.workdir)
         run.workdir.mkdir(parents=True, exist_ok=True)

@@ -57,9 +57,12 @@ def _metrics(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]
                 continue
             entries.append(_entry(f"{split}/{name}", before[-1], after[-1], name))
             if name == "top1_accuracy" and split != "train":
-                best = [max(lines, key=lambda line: line["top1_accuracy"]) for lines in (before, after)]
-                entries.append(_entry(f"{split}/best {name}", *best, name))
+                entries.append(_entry(f"{split}/best {name}", _best(before), _best(after), name))
     return entries
+
+
+def _best(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return max(lines, key=lambda line: line["top1_accuracy"])
 
 
 def _entry(title: str, before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every experiment: its rows differ in their declared paths alone and build, at both scales; the ledger is up to date."""
+"""Every experiment: its rows differ in their declared paths alone, and build, at both scales; the ledger is current."""
 
 import json
 from pathlib import Path

@@ -22,7 +22,8 @@ def run(row: str, seed: int, error: float | None, status: str = "finished") -> d
 def result() -> dict:
     """Two rows, two seeds each, one of which diverged."""
     claim = {
-        "id": "Z1", "says": "<b> is better | than a", "source": "nowhere", "published": "-1", "row": "b", "against": "a",
+        "id": "Z1", "says": "<b> is better | than a", "source": "nowhere", "published": "-1", "row": "b",
+        "against": "a",
         "measure": "test_error", "direction": "lower", "effect": -1.0, "margin": 0.0, "verdict": verdict.SUPPORTED,
         "p_for": 0.03, "p_against": 1.0, "effect_found": -2.0, "low": -3.0, "high": -1.0, "pairs": 2,
         "detectable": 0.5, "seeds_for_published": None,
