@@ -104,6 +104,7 @@ def get_config() -> ConfigDict:
     config.model.lrn_scaling = placeholder(str)
     config.model.lrn_across_towers = placeholder(bool)
     config.model.overlapping_pooling = True
+    config.model.left_out = ()
     config.model.activation = "relu"
     config.model.dropout_rate = 0.5
     config.model.stem = "imagenet"

@@ -97,6 +97,8 @@ def get_config() -> ConfigDict:
     config.model.batch_norm = placeholder(bool)
     config.model.lrn = placeholder(bool)
     config.model.aux_heads = True
+    config.model.module = "inception"
+    config.model.head = "gap"
     config.model.reductions = True
     config.model.dropout_rate = placeholder(float)
     config.model.aux_dropout_rate = 0.7

@@ -288,7 +288,7 @@ def norm(tree: Any, measure: Callable[[Any], jax.Array], layout: Layout = WHOLE)
     return jnp.sqrt(squares + (jnp.square(measure(shared)) if shared else 0.0))
 
 
-def step_key(seed: int, step: Any) -> jax.Array:
+def step_key(seed: Any, step: Any) -> jax.Array:
     """The random key of a step: a function of (seed, step), equal on all devices, apart from `initial_key`."""
     return jax.random.fold_in(jax.random.split(jax.random.key(seed))[1], step)
 

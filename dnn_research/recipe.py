@@ -3,12 +3,13 @@
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
 differences (dotted path -> value) that shrink the same question to built-in data and two cores, `VARIANTS` (word ->
 differences) for the same network in the paper's other forms, and `TRY_NEXT`.
-An *experiment* is a file in `experiments/` with `BASELINE` (a recipe) and `ROWS` (name -> differences), and perhaps
-its own `LAPTOP`, applied after the baseline's.
+An *experiment* is a file in `experiments/` with `BASELINE` (a recipe, with a variant's word perhaps) and `ROWS` (name
+-> differences), and perhaps differences of all its rows, `PAPER` at the paper's scale and `LAPTOP` at the laptop's, the
+latter after the baseline's, and `LAPTOP_ROWS`, which stand for the rows of the same names there.
 
 Words after the file choose among these: `configs/vgg16.py:E,smoke`, `experiments/residual.py:plain-56,laptop`.
-The order is: recipe, variant, LAPTOP of the recipe, LAPTOP of the experiment, row, SMOKE, command line. Whoever sets a
-duration in steps takes back the one in epochs, and the other way round.
+The order is: recipe, variant, PAPER, or LAPTOP of the recipe and of the experiment, row, SMOKE, command line. Whoever
+sets a duration in steps takes back the one in epochs, and the other way round.
 """
 
 import ast
@@ -86,6 +87,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     path, words = _split(spec)
     module = _execute(path)
     row: Mapping[str, Any] = {}
+    given: list[str] = []
+    experiment_paper: Mapping[str, Any] = {}
     experiment_laptop: Mapping[str, Any] = {}
     if hasattr(module, "ROWS"):
         names = [word for word in words if word in module.ROWS]
@@ -94,14 +97,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
                 f"{path} is an experiment: name one of its rows, as in {path}:{next(iter(module.ROWS))}; "
                 f"it has: {', '.join(module.ROWS)}"
             )
-        row = module.ROWS[names[0]]
-        experiment_laptop = getattr(module, "LAPTOP", {})
-        baseline = path.resolve().parent.parent / module.BASELINE
+        row = rows_of(module, laptop="laptop" in words)[names[0]]
+        experiment_laptop, experiment_paper = getattr(module, "LAPTOP", {}), getattr(module, "PAPER", {})
+        baseline, given = _split(str(path.resolve().parent.parent / module.BASELINE))
         module = _execute(baseline)
     else:
         names = []
     variants: Mapping[str, Mapping[str, Any]] = getattr(module, "VARIANTS", {})
-    chosen = [word for word in words if word in variants and word not in names]
+    chosen = given or [word for word in words if word in variants and word not in names]
     if len(chosen) > 1:
         raise UserError(f"{path}: take one of the variants {', '.join(chosen)}, not several")
     known = [*names, *variants, "smoke", *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else [])]
@@ -118,6 +121,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     if "laptop" in words:
         apply(config, getattr(module, "LAPTOP", {}), origin="LAPTOP")
         apply(config, experiment_laptop, origin="LAPTOP")
+    else:
+        apply(config, experiment_paper, origin="PAPER")
     apply(config, row, origin=f"row {names[0]}" if names else "row")
     if "smoke" in words:
         apply(config, SMOKE, origin="smoke")
@@ -125,6 +130,24 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
         _apply_override(config, override)
     config.lock()
     return Recipe(config, "-".join([path.stem, *words]), tuple(overrides), getattr(module, "TRY_NEXT", {}))
+
+
+def load_experiment(path: Path) -> ModuleType:
+    """The module of an experiment's file.
+
+    Raises:
+        UserError: there is none, or it is a recipe.
+    """
+    file, _ = _split(str(path))
+    module = _execute(file)
+    if not hasattr(module, "ROWS"):
+        raise UserError(f"{path} is a recipe, not an experiment: it has no ROWS; train it with dnn_research.main")
+    return module
+
+
+def rows_of(module: ModuleType, *, laptop: bool) -> dict[str, Mapping[str, Any]]:
+    """The rows of an experiment at the paper's scale, or at the laptop's."""
+    return {**module.ROWS, **(getattr(module, "LAPTOP_ROWS", {}) if laptop else {})}
 
 
 def apply(config: ConfigDict, differences: Mapping[str, Any], *, origin: str) -> None:

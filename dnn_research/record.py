@@ -7,6 +7,7 @@ depends on a clock goes to timing.jsonl. Only the first process of a run writes.
 import dataclasses
 import datetime
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -352,8 +353,22 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def code_digest() -> str:
+    """Of the files that a run is made by: the package without its tools, its lab and its weights' formats.
+
+    Two runs of one digest ran the same code, whatever else was committed between them.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if name.split("/")[0] not in ("tools", "lab", "weights"):
+            digest.update(f"{name}\0{path.read_text()}\0".encode())
+    return digest.hexdigest()[:16]
+
+
 def _revision() -> dict[str, Any]:
-    """The commit of the code and whether it was changed since; None where git cannot tell."""
+    """The commit and whether the code was changed since, None where git cannot tell, and the code's own digest."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -363,4 +378,8 @@ def _revision() -> dict[str, Any]:
             return None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None, "code": _CODE}
+
+
+# At import: of the code that this process runs, not of what its files become meanwhile.
+_CODE = code_digest()

@@ -133,6 +133,7 @@ class TrainState:
 
     Attributes:
         step: number of updates done.
+        seed: of the run; in the state, not in the program, so that all seeds share one compiled step.
         params, model_state, opt_state: of network and optimizer.
         ema: {"params", "model_state"} averaged, or {}.
         plateau: `optim.Plateau`'s state; its scale is 1 where no plateau rule is used.
@@ -140,6 +141,7 @@ class TrainState:
     """
 
     step: Any
+    seed: Any
     params: Any
     model_state: Any
     opt_state: Any
@@ -261,8 +263,11 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     )  # fmt: skip
 
 
-def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
+def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None) -> dict[str, float]:
     """Trains a recipe in a work directory, from where it stands there, to the end.
+
+    Args:
+        compiled: the steps of another run of this process, taken over if that differs in nothing but the seed.
 
     Returns:
         The results of the last evaluation, as `split/name`.
@@ -312,7 +317,8 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
         _say_start(say, recipe, setup, workdir, state, start)
 
         layout = setup.layout
-        train_step = parallel.on_each_device(make_train_step(setup), donate_state=True, layout=layout, state=state)
+        train_step, evaluator = (compiled or CompiledSteps()).of(setup, config, state)
+        setup = dataclasses.replace(setup, evaluator=evaluator)
         state = parallel.replicate(state, layout)
         recording_due, evaluation_due, saving_due = setup.recording_due, setup.evaluation_due, setup.saving_due
         timer = record.Timer()
@@ -435,6 +441,7 @@ def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
     ema = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}) if setup.training.ema_decay else {}
     return TrainState(
         step=np.zeros((), np.int32),
+        seed=np.array(setup.seed, np.uint32),
         params=params,
         model_state=model_state,
         opt_state=jax.jit(setup.optimizer.init)(params),
@@ -466,7 +473,7 @@ def make_train_step(setup: Setup) -> Any:
         return jax.tree.map(lambda g: g / training.accumulate_steps, grads), model_state, sums
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
-        key = parallel.step_key(setup.seed, state.step)
+        key = parallel.step_key(state.seed, state.step)
         grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
         grads, sums = parallel.mean_gradient(grads, setup.layout), parallel.total(sums, setup.layout)
         # The mean of equal numbers may differ from them in the last bit.
@@ -495,10 +502,29 @@ def make_train_step(setup: Setup) -> Any:
         }
         if "replaced" in batch:
             report |= parallel.total({"replaced": jnp.sum(batch["replaced"], dtype=jnp.int32)}, setup.layout)
-        state = TrainState(state.step + 1, params, model_state, opt_state, ema, state.plateau, sums)
+        state = TrainState(state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums)
         return state, report
 
     return train_step
+
+
+class CompiledSteps:
+    """The train step and the evaluator of the last run, for a next one that differs in its seed alone."""
+
+    def __init__(self) -> None:
+        self._recipe: Any = None
+        self._steps: tuple[Any, evaluation.Evaluator] | None = None
+
+    def of(self, setup: Setup, config: Mapping[str, Any], state: TrainState) -> tuple[Any, evaluation.Evaluator]:
+        """The train step on every device, for a state like this one, and the evaluator; compiled at first use."""
+        recipe = {name: section for name, section in config.items() if name != "seed"}
+        if self._steps is None or self._recipe != recipe:
+            train_step = parallel.on_each_device(
+                make_train_step(setup), donate_state=True, layout=setup.layout, state=state
+            )
+            self._recipe = recipe
+            self._steps = train_step, setup.evaluator
+        return self._steps
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

@@ -17,6 +17,8 @@ Command: python -m dnn_research.main --config experiments/finetune.py:all,laptop
 
 BASELINE = "configs/finetune.py"
 
+BASELINE_ROW = "scratch"
+
 ROWS = {
     "scratch": {"checkpoint.init_from": None, "checkpoint.init_exclude": (), "train.learning_rate_factors": ()},
     "all": {"train.learning_rate_factors": ()},
@@ -24,6 +26,22 @@ ROWS = {
     "head": {"train.learning_rate_factors": (), "train.freeze": ("conv1", "bn1", "stage*")},
 }
 
-SEEDS = (0, 1, 2, 3, 4)
+# The recipe's own.
+LAPTOP = {}
 
-CLAIMS = {"a trained network helps": "test error: scratch > all"}
+SEEDS = (0, 1, 2, 3, 4, 5, 6)
+
+MEASURES = ("test_error", "training_error", "best_test_error")
+
+CLAIMS = (
+    {
+        "id": "transfer",
+        "says": "a trained network helps one that has 100 images",
+        "source": "Yosinski, Clune, Bengio, Lipson 2014 (arXiv:1411.1792)",
+        "published": "curves on ImageNet",
+        "row": "all",
+        "against": "scratch",
+        "measure": "test_error",
+        "direction": "lower",
+    },
+)

@@ -102,13 +102,3 @@ def test_a_wrong_file_or_word_lists_what_there_is(tmp_path):
 def test_differences_name_key_and_both_values():
     before, after = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
     assert recipe.differences(before, after) == {"a.b": "1 -> 3", "a.c": "2 -> (absent)", "d": "(absent) -> 4"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)
-def test_a_row_differs_in_nothing_but_its_paths(path):
-    module = recipe._execute(path)
-    baseline = recipe.flatten(recipe.plain(recipe.load(str(ROOT / module.BASELINE)).config))
-    for name, row in module.ROWS.items():
-        changed = recipe.flatten(recipe.plain(recipe.load(f"{path}:{name}").config))
-        assert {key for key in changed if changed[key] != baseline[key]} <= set(row)
-        assert {key: changed[key] for key in row} == json.loads(json.dumps(row))

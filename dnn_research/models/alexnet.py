@@ -1,7 +1,8 @@
 """AlexNet (Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012).
 
 Section 3.5 and figure 2, with the paper's ablations as fields: ReLU against tanh and sigmoid (3.1), two towers against
-one (3.2), local response normalization (3.3), overlapping pooling (3.4), dropout (4.2). Later builds of the same
+one (3.2), local response normalization (3.3), overlapping pooling (3.4), dropout (4.2),
+a middle layer left out (7). Later builds of the same
 network are variants: Caffe's, CaffeNet, and torchvision's one-tower network of "One weird trick" (Krizhevsky 2014).
 
 With `towers=2` the network runs as in 2012: each of two neighbouring devices holds one tower, and activations cross
@@ -123,6 +124,8 @@ class AlexNet(nn.Module):
         lrn_across_towers: whether it crosses the border between the two groups.
         overlapping_pooling: 3x3 windows with stride 2; False: 2x2 with stride 2, which gives the same sizes, 27, 13
             and 6, without rounding up.
+        left_out: of conv3 and conv4, those that are not there (section 7: any middle layer costs about 2 points); the
+            next layer sees the channels that are.
         activation: `relu`, `tanh` or `sigmoid`, after every layer but the last.
         dropout_rate: of fc6 and fc7.
         stem: `imagenet`: conv1 is 11x11 with stride 4; `cifar`: 5x5 with stride 1, so that a 32x32 image ends as 4x4.
@@ -150,6 +153,7 @@ class AlexNet(nn.Module):
     lrn_scaling: str | None = None
     lrn_across_towers: bool | None = None
     overlapping_pooling: bool = True
+    left_out: tuple[str, ...] = ()
     activation: str = "relu"
     dropout_rate: float = 0.5
     stem: str = "imagenet"
@@ -167,6 +171,8 @@ class AlexNet(nn.Module):
         check_option(self.variant, VARIANTS, "variant")
         check_option(self.lrn_place, (None, "before_pool", "after_pool"), "lrn_place")
         check_option(self.lrn_scaling, (None, "sum", "mean"), "lrn_scaling")
+        for layer in self.left_out:
+            check_option(layer, ("conv3", "conv4"), "left_out")
         check_option(self.activation, ("relu", "tanh", "sigmoid"), "activation")
         check_option(self.stem, ("imagenet", "cifar"), "stem")
         check_option(self.weight_init, ("paper", "modern"), "weight_init")
@@ -175,6 +181,8 @@ class AlexNet(nn.Module):
         super().__post_init__()
         if self.towers == 2 and self._built.groups != 2:
             raise UserError(f"towers=2 needs a network of two groups; variant '{self.variant}' has one")
+        if self.towers == 2 and self.left_out:
+            raise UserError("towers=2 take the whole network: set left_out=()")
         if self.towers == 2 and self._built.lrn and self._built.lrn_across_towers:
             raise UserError("towers=2 exchange nothing before conv3: set lrn_across_towers=False, or lrn=False")
 
@@ -325,7 +333,7 @@ class AlexNet(nn.Module):
     @property
     def _names(self) -> list[str]:
         """The activations in the order in which they are computed."""
-        names = [name for name in NAMES if self._built.lrn or not name.startswith("norm")]
+        names = [n for n in NAMES if n not in self.left_out and (self._built.lrn or not n.startswith("norm"))]
         if self.fully_convolutional:
             names.append("pool")
         if self._built.lrn and self._built.lrn_place == "after_pool":

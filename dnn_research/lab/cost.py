@@ -1,0 +1,115 @@
+"""What a row costs: parameters, multiply-adds and latency of its network, and the time that its runs will take."""
+
+import dataclasses
+import datetime
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnn_research import models, parallel, train
+from dnn_research.models import tracing
+from dnn_research.ops.lowering import stock_operations
+from dnn_research.recipe import Recipe
+
+# Forward passes of one image that a latency is the median of.
+LATENCIES = 30
+# Steps that a time of training is the median of, after the one that compiles.
+STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Of one image's forward pass; `params` are what is trained."""
+
+    params: int
+    macs: int
+    latency_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """Seconds: once for a row to compile, and for each of its runs."""
+
+    compile_seconds: float
+    run_seconds: float
+
+
+def network(recipe: Recipe) -> Network:
+    """The cost of a recipe's network in evaluation, on this machine and with nothing else to do."""
+    setup = train.set_up(recipe)
+    model, shape = setup.task.model, setup.dataset.image_shape
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), models.shapes(model, shape))
+    params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    return Network(params, macs(model, variables, shape), _latency(model, variables, shape))
+
+
+def macs(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of convolutions and fully connected layers for one image, padding included."""
+    with stock_operations():
+        program = jax.make_jaxpr(lambda v, images: model.apply(v, images, train=False))(
+            variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        )
+    return tracing.multiply_adds(program)
+
+
+def _latency(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> float:
+    forward = jax.jit(lambda v, images: model.apply(v, images, train=False))
+    image = np.zeros((1, *image_shape), np.float32)
+    jax.block_until_ready(forward(variables, image))
+    seconds = []
+    for _ in range(LATENCIES):
+        started = time.perf_counter()
+        jax.block_until_ready(forward(variables, image))
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+def measured(workdir: Path) -> Time | None:
+    """The time of a finished run, from its records; None where they do not say."""
+    path = workdir / "timing.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    run = json.loads((workdir / "run.json").read_text()) if lines else {}
+    if not lines or run["resumed"]:
+        return None
+    begun, ended = (datetime.datetime.fromisoformat(stamp) for stamp in (run["started"], lines[-1]["time"]))
+    return Time(0.0, (ended - begun).total_seconds())
+
+
+def timed(recipe: Recipe) -> Time:
+    """The time of a recipe's run, from a few steps and two evaluations of it.
+
+    Raises:
+        UserError: the recipe cannot run here, as without its data.
+    """
+    setup = train.set_up(recipe)
+    state = train.initial_state(setup, setup.task.init(parallel.initial_key(setup.seed)))
+    train_step, evaluator = train.CompiledSteps().of(setup, recipe.config.to_dict(), state)
+    state = parallel.replicate(state, setup.layout)
+    with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
+        batch = next(batches)
+    seconds = []
+    for _ in range(STEPS + 1):
+        started = time.perf_counter()
+        state, report = train_step(state, parallel.shard(batch, setup.layout))
+        jax.block_until_ready((state, report))
+        seconds.append(time.perf_counter() - started)
+    network_now = (state.params, state.model_state)
+    started = time.perf_counter()
+    evaluator([network_now])
+    compiled = time.perf_counter()
+    evaluator([network_now])
+    evaluating = time.perf_counter() - compiled
+    evaluations = sum(setup.evaluation_due(step) for step in range(1, setup.total_steps + 1))
+    splits = len(setup.training.splits)
+    return Time(
+        seconds[0] + compiled - started - evaluating,
+        setup.total_steps * statistics.median(seconds[1:]) + evaluations * splits * evaluating,
+    )

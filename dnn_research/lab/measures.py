@@ -1,0 +1,190 @@
+"""What is measured of a run: one number, read from the records in its work directory.
+
+Errors and responses come in their units; effects of a `ratio` are differences of logarithms, shown as factors.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dnn_research.errors import UserError
+
+Lines = list[dict[str, Any]]
+
+# A final training error is the mean over the last of so many parts of the run: with augmentation, as it was trained.
+LAST = 10
+# Section 3.1 of AlexNet's paper times networks to this training error.
+TRAINED_ERROR = 25.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """What a run left behind.
+
+    Attributes:
+        train, evaluation: the lines of metrics.jsonl of the two, in order; `evaluation` those of the split that the
+            recipe's best metric is of.
+        total_steps: the run's length.
+        classes: of the data set.
+        layers: what `layers.json` holds, {} where there is none.
+    """
+
+    train: Lines
+    evaluation: Lines
+    total_steps: int
+    classes: int
+    layers: Mapping[str, Any]
+
+    @property
+    def chance(self) -> float:
+        """The error of guessing, in percent."""
+        return 100 * (1 - 1 / self.classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A number of a run.
+
+    Attributes:
+        title: with its unit.
+        read: of a run that came to its end.
+        diverged: of one whose loss became infinite; None: such a run has none.
+        ratio: whether effects are factors: logarithms are compared, so all values are positive.
+        unit: of an effect.
+        layers: whether it needs the layers of the trained network to be looked at (`lab.layers`).
+        final: False for one that only describes: it chooses among evaluations by the test set itself.
+    """
+
+    title: str
+    read: Callable[[Records], float]
+    diverged: Callable[[Records], float] | None
+    ratio: bool = False
+    unit: str = "points"
+    layers: bool = False
+    final: bool = True
+
+
+def read(workdir: Path, total_steps: int) -> Records:
+    """The records of a run.
+
+    Raises:
+        UserError: they are not there, or not complete.
+    """
+    try:
+        run = json.loads((workdir / "run.json").read_text())
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        held = workdir / "layers.json"
+        layers = json.loads(held.read_text()) if held.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir} does not hold a run's records ({error}); remove it and start again") from error
+    split = run["config"]["checkpoint"]["best_metric"].partition("/")[0]
+    return Records(
+        [line for line in lines if line["split"] == "train"],
+        [line for line in lines if line["split"] == split],
+        total_steps,
+        run["num_classes"],
+        layers,
+    )
+
+
+def error(line: Mapping[str, Any]) -> float:
+    """The top-1 error of a line of metrics, in percent."""
+    return 100 * (1 - line["top1_accuracy"])
+
+
+def value(measure: Measure, records: Records, *, diverged: bool) -> float:
+    """A run's number, in the measure's unit (a ratio's logarithm is not taken); NaN where such a run has none."""
+    if not diverged:
+        return measure.read(records)
+    return measure.diverged(records) if measure.diverged else math.nan
+
+
+def _late(records: Records) -> Lines:
+    start = records.total_steps * (1 - 1 / LAST)
+    return [line for line in records.train if line["step"] > start] or records.train[-1:]
+
+
+def _late_mean(records: Records, of: Callable[[Mapping[str, Any]], float]) -> float:
+    lines = _late(records)
+    examples = sum(line["examples"] for line in lines)
+    return sum(of(line) * line["examples"] for line in lines) / examples
+
+
+def _steps_to_trained(records: Records) -> float:
+    """The step of the first line whose training error is at most `TRAINED_ERROR`; the run's length if none is."""
+    return next((line["step"] for line in records.train if error(line) <= TRAINED_ERROR), records.total_steps)
+
+
+def _mean_over_layers(name: str) -> Callable[[Records], float]:
+    def mean(records: Records) -> float:
+        values = list(records.layers[name].values())
+        return sum(values) / len(values)
+
+    return mean
+
+
+def _first_over_last(name: str) -> Callable[[Records], float]:
+    def ratio(records: Records) -> float:
+        values = list(records.layers[name].values())
+        return values[0] / values[-1]
+
+    return ratio
+
+
+def _guessing(records: Records) -> float:
+    return records.chance
+
+
+MEASURES: dict[str, Measure] = {
+    "test_error": Measure("test error at the end [%]", lambda records: error(records.evaluation[-1]), _guessing),
+    "best_test_error": Measure(
+        "best test error of all evaluations [%], descriptive: the test set chose it",
+        lambda records: min(map(error, records.evaluation)),
+        _guessing,
+        final=False,
+    ),
+    "training_error": Measure(
+        f"training error over the last {100 // LAST} % of the steps [%]",
+        lambda records: _late_mean(records, error),
+        _guessing,
+    ),
+    "training_loss": Measure(
+        f"training loss over the last {100 // LAST} % of the steps [nats]",
+        lambda records: _late_mean(records, lambda line: line["loss"]),
+        lambda records: math.log(records.classes),
+        unit="nats",
+    ),
+    "steps_to_25": Measure(
+        f"steps to a training error of {TRAINED_ERROR:g} % (the run's length where it is not reached)",
+        _steps_to_trained,
+        lambda records: float(records.total_steps),
+        ratio=True,
+        unit="times",
+    ),
+    "response_std": Measure(
+        "standard deviation of the responses of 3x3 layers, mean over layers",
+        _mean_over_layers("response_std"),
+        None,
+        unit="",
+        layers=True,
+    ),
+    "gradient_ratio_initial": Measure(
+        "norm of the first layer's gradient over the last convolution's, at initialisation",
+        _first_over_last("gradient_norm_initial"),
+        _first_over_last("gradient_norm_initial"),
+        ratio=True,
+        unit="times",
+        layers=True,
+    ),
+    "gradient_ratio_final": Measure(
+        "norm of the first layer's gradient over the last convolution's, at the end",
+        _first_over_last("gradient_norm_final"),
+        None,
+        ratio=True,
+        unit="times",
+        layers=True,
+    ),
+}

@@ -1,0 +1,72 @@
+"""What an experiment is going to run and how long it will take, before it does."""
+
+import json
+from collections.abc import Iterable
+
+from dnn_research import recipe
+from dnn_research.errors import UserError
+from dnn_research.lab import cost
+from dnn_research.lab.statistics import seeds_needed
+from dnn_research.lab.sweep import Run, Sweep
+
+
+def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
+    """The plan as text: rows, what is left of each, and the time from finished runs or from a few steps of the row.
+
+    Args:
+        sweep: the experiment in its directory.
+        missing: the runs that are left.
+        time_steps: whether a few steps are run where no run has finished; else such times are left open.
+    """
+    experiment = sweep.experiment
+    left = list(missing)
+    tests = max(len(experiment.comparisons), len(experiment.claims))
+    lines = [
+        f"{experiment.spec}: {experiment.question}",
+        f"{len(experiment.rows)} rows x {len(experiment.seeds)} seeds ({tests} comparisons need {seeds_needed(tests)}) "
+        f"in {sweep.directory}; {len(left)} runs are left",
+    ]
+    total, open_rows = 0.0, 0
+    for row, differences in experiment.rows.items():
+        count = sum(run.row == row for run in left)
+        changes = ", ".join(f"{path}={value}" for path, value in differences.items()) or "as the baseline's recipe"
+        time, how = _time(sweep, row, time_steps=time_steps and count > 0)
+        if time is None:
+            said = f"time not known: {how}" if count else "done"
+            open_rows += count > 0
+        else:
+            seconds = count * time.run_seconds + (time.compile_seconds if count else 0)
+            total += seconds
+            said = f"{count} x {_minutes(time.run_seconds)} = {_minutes(seconds)} ({how})" if count else "done"
+        lines.append(f"  {row:<24} {said}; {changes}")
+    more = f", and {open_rows} rows whose time is not known" if open_rows else ""
+    lines.append(f"estimated time: {_minutes(total)}{more}")
+    return "\n".join(lines)
+
+
+def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None, str]:
+    found = [time for run in sweep.runs() if run.row == row and (time := cost.measured(run.workdir))]
+    if found:
+        return cost.Time(0.0, sum(time.run_seconds for time in found) / len(found)), "as its finished runs"
+    if not time_steps:
+        return None, "no run has finished"
+    held = sweep.directory / "estimate.json"
+    known = json.loads(held.read_text()) if held.exists() else {}
+    chosen = sweep.experiment.load(row, sweep.experiment.seeds[0])
+    config = json.dumps(recipe.plain(chosen.config), sort_keys=True)
+    if known.get(row, {}).get("config") == config:
+        return cost.Time(**known[row]["time"]), "from a few steps"
+    try:
+        time = cost.timed(chosen)
+    except UserError as error:
+        return None, str(error)
+    known[row] = {"config": config, "time": {"compile_seconds": time.compile_seconds, "run_seconds": time.run_seconds}}
+    sweep.directory.mkdir(parents=True, exist_ok=True)
+    held.write_text(json.dumps(known))
+    return time, "from a few steps"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,80 @@
+"""What is each kind of augmentation worth?
+
+Krizhevsky, Sutskever, Hinton 2012, section 4.1: without crops and flips the network overfits substantially; noise
+along the principal components of colour lowers the top-1 error by more than 1 point.
+
+Rows: all three, each of them left out, and none. The laptop scale: crops are shifts by up to 4 pixels; a quarter of
+the width, 800 steps of 64 patches.
+"""
+
+BASELINE = "configs/alexnet.py"
+
+BASELINE_ROW = "none"
+
+ROWS = {
+    "none": {"data.augment.shorter_side": (), "data.augment.flip": False, "data.augment.pca_noise_std": 0.0},
+    "all": {},
+    "no-crops": {"data.augment.shorter_side": ()},
+    "no-flips": {"data.augment.flip": False},
+    "no-colour": {"data.augment.pca_noise_std": 0.0},
+}
+
+LAPTOP = {
+    "train.num_steps": 600,
+    "eval.every_steps": 300,
+    "checkpoint.every_steps": 300,
+    "record.every_steps": 30,
+}
+
+LAPTOP_ROWS = {
+    "none": {"data.augment.pad": 0, "data.augment.flip": False, "data.augment.pca_noise_std": 0.0},
+    "no-crops": {"data.augment.pad": 0},
+}
+
+SEEDS = (0, 1, 2, 3, 4, 5, 6, 7)
+
+MEASURES = ("test_error", "training_error", "best_test_error")
+
+CLAIMS = (
+    {
+        "id": "A5",
+        "says": "noise along the principal components of colour lowers the error",
+        "source": "Krizhevsky, Sutskever, Hinton 2012, section 4.1",
+        "published": "more than 1 point top-1",
+        "row": "all",
+        "against": "no-colour",
+        "measure": "test_error",
+        "direction": "lower",
+        "effect": -1.0,
+    },
+    {
+        "id": "A5-crops",
+        "says": "random crops lower the error",
+        "source": "Krizhevsky, Sutskever, Hinton 2012, section 4.1",
+        "published": "substantial overfitting without",
+        "row": "all",
+        "against": "no-crops",
+        "measure": "test_error",
+        "direction": "lower",
+    },
+    {
+        "id": "A5-flips",
+        "says": "random flips lower the error",
+        "source": "Krizhevsky, Sutskever, Hinton 2012, section 4.1",
+        "published": "substantial overfitting without",
+        "row": "all",
+        "against": "no-flips",
+        "measure": "test_error",
+        "direction": "lower",
+    },
+    {
+        "id": "A5-all",
+        "says": "augmentation lowers the error",
+        "source": "Krizhevsky, Sutskever, Hinton 2012, section 4.1",
+        "published": "substantial overfitting without",
+        "row": "all",
+        "against": "none",
+        "measure": "test_error",
+        "direction": "lower",
+    },
+)
