@@ -2,7 +2,8 @@
 
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
 differences (dotted path -> value) that shrink the same question to built-in data and two cores, `VARIANTS` (word ->
-differences) for the same network in the paper's other forms, and `TRY_NEXT`.
+differences) for the same network in the paper's other forms, `SMOKE` (differences beside those that `smoke` makes in
+every recipe), and `TRY_NEXT`.
 An *experiment* is a file in `experiments/` with `BASELINE` (a recipe) and `ROWS` (name -> differences), and perhaps
 its own `LAPTOP`, applied after the baseline's.
 
@@ -120,6 +121,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     apply(config, row, origin=f"row {names[0]}" if names else "row")
     if "smoke" in words:
         apply(config, SMOKE, origin="smoke")
+        apply(config, getattr(module, "SMOKE", {}), origin="SMOKE")
     for override in overrides:
         _apply_override(config, override)
     config.lock()

@@ -36,9 +36,10 @@ MANUAL_FILES = {
 class TfdsExamples:
     """One split of a prepared data set, decoded example by example."""
 
-    def __init__(self, records: Any, *, channels: int):
+    def __init__(self, records: Any, *, channels: int, labelled: bool):
         self._records = records
         self._channels = channels
+        self._labelled = labelled
 
     def __len__(self) -> int:
         return len(self._records)
@@ -49,7 +50,8 @@ class TfdsExamples:
         except Exception as error:
             # Damage inside a shard comes as an exception of array_record or of the protocol buffer reader.
             raise UserError(f"the record cannot be read ({first_line(error)}): prepare the data set again") from error
-        return images.decode(record["image"], channels=self._channels), int(record["label"])
+        label = int(record["label"]) if self._labelled else 0
+        return images.decode(record["image"], channels=self._channels), label
 
 
 def root_directory(dir: str | None) -> pathlib.Path:
@@ -67,8 +69,7 @@ def open_tfds(locator: str, *, dir: str | None, channels: int) -> Source:
         channels: 3 for RGB, 1 for gray.
 
     Raises:
-        UserError: the data set is unknown, not prepared, prepared in another format, damaged, or has no images and
-            labels.
+        UserError: the data set is unknown, not prepared, prepared in another format, damaged, or has no images.
     """
     parts = LOCATOR.fullmatch(locator)
     if parts is None:
@@ -207,17 +208,21 @@ def read_directory(directory: pathlib.Path, *, channels: int) -> Source:
     features = info.features
     connectors = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = connectors.get("image"), connectors.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image):
         raise UserError(
-            f"data set {info.full_name} has no feature 'image' with an image and 'label' with a class: "
-            f"its features are {', '.join(connectors) or 'not named'}; choose a data set for classification"
+            f"data set {info.full_name} has no feature 'image' with an image: "
+            f"its features are {', '.join(connectors) or 'not named'}; choose a data set of images"
         )
+    class_names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
     name = info.full_name.removesuffix(f"/{info.version}")
 
     def split(split_name: str) -> Examples:
-        return open_split(info, directory, split_name, name=name, image_shape=image.shape, channels=channels)
+        return open_split(
+            info, directory, split_name,
+            name=name, image_shape=image.shape, channels=channels, labelled=bool(class_names),
+        )  # fmt: skip
 
-    return Source(name=name, version=str(info.version), class_names=tuple(label.names), split=split)
+    return Source(name=name, version=str(info.version), class_names=class_names, split=split)
 
 
 def open_split(
@@ -228,6 +233,7 @@ def open_split(
     name: str,
     image_shape: tuple[int | None, ...],
     channels: int,
+    labelled: bool,
 ) -> Examples:
     """The examples of a split or of a part of one, such as 'train' or 'train[:90%]'."""
     try:
@@ -244,7 +250,7 @@ def open_split(
             raise UserError(f"data set {name} lacks its file {instruction.filename}: prepare it again")
     builder: Any = tfds.builder_from_directory(directory)
     records = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    examples = TfdsExamples(records, channels=channels)
+    examples = TfdsExamples(records, channels=channels, labelled=labelled)
     height, width = image_shape[:2]
     if height and width and math.prod((num_examples, height, width, channels)) <= CACHE_BYTES:
         return Cached(examples)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 Tree = Any
@@ -30,6 +31,12 @@ class Task:
         towers: so many neighbouring devices hold one copy of the network between them; `loss` and `evaluate` then take
             a tower's parts of the parameters.
         tower_axes: path of a parameter -> the axis along which the towers hold its parts.
+        constants: named trees of host arrays that `loss` and `evaluate` find in `model_state` beside its own: what is
+            computed with and never changed nor saved, such as the weights of a loss network.
+        facts: what the run depends on beside its config and data, as JSON's types, with checksums: kept in run.json,
+            and a run does not go on with others.
+        show: (params, model_state, uint8 images [N, H, W, C]) -> named uint8 pictures [N, H, W, C] for TensorBoard at
+            each evaluation; not on the devices of the loop. None: nothing to show.
     """
 
     model: nn.Module
@@ -44,3 +51,6 @@ class Task:
     brief: Callable[[Mapping[str, float]], str]
     towers: int = 1
     tower_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    constants: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    show: Callable[[Tree, Tree, np.ndarray], dict[str, np.ndarray]] | None = None
