@@ -45,11 +45,11 @@ LAPTOP = {
     "task.style_images": ("builtin:tissue",),
     "task.loss_network.weights": "random",
     "task.loss_network.model.width_factor": 0.25,
-    "train.num_steps": 2000,
+    "train.num_steps": 1000,
     "eval.resize": 256,
     "eval.batch_size": 3,
-    "eval.every_steps": 250,
-    "checkpoint.every_steps": 250,
+    "eval.every_steps": 200,
+    "checkpoint.every_steps": 200,
     "record.every_steps": 25,
 }
 
@@ -93,7 +93,7 @@ def get_config() -> ConfigDict:
     config.task.style_layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     config.task.content_weight = 1.0
     config.task.style_weight = 1.0
-    config.task.tv_weight = 1e-6
+    config.task.tv_weight = 1e-7
     config.task.normalization = "paper"
     config.task.loss_network = ConfigDict()
     config.task.loss_network.weights = "runs/vgg16_torchvision"

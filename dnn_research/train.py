@@ -291,7 +291,9 @@ def train(recipe: Recipe, workdir: Path) -> dict[str, float]:
             return dict(manifest.results)
 
         recorder.start(
-            record.describe_run(config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names, setup.task.facts),
+            record.describe_run(
+                config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names, setup.task.facts
+            ),
             step=start,
             total_steps=setup.total_steps,
             batch_size=setup.batch_size,
@@ -431,9 +433,7 @@ def make_train_step(setup: Setup) -> Any:
     """`(state, batch) -> (state, report)`, one update, to be run on every device."""
     task, training, every = setup.task, setup.training, setup.recording.every_steps
 
-    def gradients(
-        params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
-    ) -> tuple[Any, Any, Any]:
+    def gradients(params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         """Mean gradient, new statistics and summed metrics of the device's share, worked off in parts."""
 
         def gradient(params: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
@@ -550,8 +550,8 @@ def _evaluate_and_record(
         )
         results |= {f"{split}/{name}": value for name, value in result.items()}
     if setup.task.show and setup.recording.images and parallel.is_primary():
-        shown = setup.task.show(*jax.device_get((state.params, state.model_state)), _first_images(setup))
-        for name, images in shown.items():
+        params, model_state = jax.device_get((state.params, state.model_state))
+        for name, images in setup.task.show(params, model_state, _first_images(setup)).items():
             recorder.images(name, images, step)
     if setup.recording.histograms:
         recorder.weights(jax.device_get(parallel.whole(state.params, setup.layout)), step)

@@ -72,9 +72,7 @@ class TransposedConv(nn.Module):
         outputs = double(images.astype(self.dtype), kernel)
         around = ((1, 1), (1, 1))
         note_operation(
-            Operation(
-                path_name(self), "transposed conv", images.shape[1:], outputs.shape[1:], (3, 3), (2, 2), around
-            )
+            Operation(path_name(self), "transposed conv", images.shape[1:], outputs.shape[1:], (3, 3), (2, 2), around)
         )
         return outputs + per_channel(bias, outputs)
 

@@ -112,6 +112,25 @@ class Parts:
         return InstanceNorm(self.styles, dtype=self.dtype, name=name)(x, mixture)
 
 
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Where a normalization stands.
+
+    Attributes:
+        block: its block's name.
+        name: its own in the block.
+        conv: the convolution before it.
+        stride: pixels of the image from one position to the next.
+        crop: positions that unpadded convolutions have taken from each side.
+    """
+
+    block: str
+    name: str
+    conv: str
+    stride: int
+    crop: int
+
+
 class ConvBlock(nn.Module):
     """Convolution, normalization, ReLU; a `kernel` of None is a 3x3 convolution with stride 1/2."""
 
@@ -201,6 +220,23 @@ class TransformNet(nn.Module):
         """The activations in order."""
         blocks = [f"res{number}" for number in range(1, RESIDUAL_BLOCKS + 1)]
         return [*(name for name, *_ in DOWN), *blocks, *(name for name, _ in UP), "pixels"]
+
+    @property
+    def normalizations(self) -> list[Normalization]:
+        """In the order in which they run."""
+        found, stride, crop = [], 1, 0
+        for name in self.names[:-1]:
+            if name.startswith("res"):
+                for number in (1, 2):
+                    crop += 1 if self.lineage.border else 0
+                    found.append(Normalization(name, f"norm{number}", f"conv{number}", stride, crop))
+            elif LAYERS[name][0] is None:
+                stride, crop = stride // 2, crop * 2
+                found.append(Normalization(name, "norm", "conv", stride, crop))
+            else:
+                stride *= LAYERS[name][1]
+                found.append(Normalization(name, "norm", "conv", stride, crop))
+        return found
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool = False, mixture: Float[Array, "b s"] | None = None
@@ -293,15 +329,11 @@ class SuperResolutionNet(nn.Module):
         blocks = [f"res{number}" for number in range(1, self.residual_blocks + 1)]
         return ["c9s1", *blocks, *(f"u{number}" for number in range(1, self.factor.bit_length())), "pixels"]
 
-    def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool = False
-    ) -> Float[Array, "b h_out w_out 3"]:
+    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b h_out w_out 3"]:
         return self.features(images, train=train)["pixels"]
 
     @nn.compact
-    def features(
-        self, images: Float[Array, "b h w 3"], *, train: bool = False, upto: str | None = None
-    ) -> Activations:
+    def features(self, images: Float[Array, "b h w 3"], *, train: bool = False, upto: str | None = None) -> Activations:
         """Activations by name, in the order of `names`; `pixels`, the last, are those of the result, 0..255.
 
         Raises:

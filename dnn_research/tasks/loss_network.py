@@ -138,7 +138,7 @@ def _from_run(workdir: Path, step: str) -> tuple[Any, Tree, int, tuple[float, ..
 
 
 def _features(
-    model: nn.Module,
+    model: Any,
     constants: Tree,
     pixels: Array,
     layers: Sequence[str],
@@ -155,7 +155,7 @@ def _across(scale: Array) -> Array:
     return scale.reshape(1, 1, 1, -1)
 
 
-def _names(model: nn.Module, variables: Tree, size: int) -> list[str]:
+def _names(model: Any, variables: Tree, size: int) -> list[str]:
     """The activations in the network's order (JAX would sort the keys of what it returns)."""
     found: list[str] = []
 
@@ -166,7 +166,7 @@ def _names(model: nn.Module, variables: Tree, size: int) -> list[str]:
     return found
 
 
-def _used(model: nn.Module, variables: Tree, layers: Sequence[str], size: int) -> Tree:
+def _used(model: Any, variables: Tree, layers: Sequence[str], size: int) -> Tree:
     """The variables that the activations depend on, as host arrays."""
     leaves, structure = jax.tree.flatten(variables)
 
@@ -231,4 +231,3 @@ def _digest(variables: Tree) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
         total.update(np.ascontiguousarray(leaf).tobytes())
     return total.hexdigest()
-

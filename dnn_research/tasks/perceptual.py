@@ -34,9 +34,7 @@ def gram(features: Float[Array, "b h w c"], normalization: str) -> Float[Array, 
     return products / (height * width * (1 if normalization == "gatys" else channels))
 
 
-def style_loss(
-    made: Float[Array, "b c c"], target: Float[Array, "b c c"], normalization: str
-) -> Float[Array, " b"]:
+def style_loss(made: Float[Array, "b c c"], target: Float[Array, "b c c"], normalization: str) -> Float[Array, " b"]:
     """The distance of two pictures' Gram matrices, as `gram` gives them."""
     squares = jnp.square(made - target).sum((1, 2))
     channels = made.shape[1]

@@ -55,8 +55,8 @@ def _row(cells: list[str]) -> Row:
     in_channels, out_channels = (int(n) for n in channels.split("->"))
     height, width = (int(n) for n in size.split("x"))
     return Row(
-        layer, op, kernel and int(kernel), stride and Fraction(stride), padding and int(padding), int(groups or 1), in_channels, out_channels, height, width,
-        _number(params), _number(macs),
+        layer, op, kernel and int(kernel), stride and Fraction(stride), padding and int(padding), int(groups or 1),
+        in_channels, out_channels, height, width, _number(params), _number(macs),
     )  # fmt: skip
 
 

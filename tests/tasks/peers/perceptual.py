@@ -100,10 +100,7 @@ def record() -> dict:
                     gb = torch.einsum("cp,dp->cd", b, b) / b.numel()
                     total = total + torch.linalg.matrix_norm(ga - gb) ** 2
                 styles.append(total)
-            tv = [
-                ((m[:, 1:] - m[:, :-1]) ** 2).sum() + ((m[:, :, 1:] - m[:, :, :-1]) ** 2).sum()
-                for m in made
-            ]
+            tv = [((m[:, 1:] - m[:, :-1]) ** 2).sum() + ((m[:, :, 1:] - m[:, :, :-1]) ** 2).sum() for m in made]
         elif kind == "released":
             content = [F.mse_loss(f[i], p[i]) for i in range(count)]
             styles = []
@@ -126,10 +123,7 @@ def record() -> dict:
                     a, b = flat(found[name])[i], flat(style[name])[0]
                     total = total + ((a @ a.T - b @ b.T) ** 2).sum() / (4 * a.shape[0] ** 2 * a.shape[1] ** 2)
                 styles.append(total)
-            tv = [
-                ((m[:, 1:] - m[:, :-1]) ** 2).sum() + ((m[:, :, 1:] - m[:, :, :-1]) ** 2).sum()
-                for m in made
-            ]
+            tv = [((m[:, 1:] - m[:, :-1]) ** 2).sum() + ((m[:, :, 1:] - m[:, :, :-1]) ** 2).sum() for m in made]
         return torch.stack(content), torch.stack(styles), torch.stack(tv)
 
     recorded = {"torch": torch.__version__}
