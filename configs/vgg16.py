@@ -98,6 +98,7 @@ def get_config() -> ConfigDict:
     config.model.batch_norm = False
     config.model.fully_convolutional = False
     config.model.image_size = 224
+    config.model.pooling = "max"
     config.model.dropout_rate = 0.5
     config.model.weight_init = "glorot"
     config.model.width_factor = 1.0

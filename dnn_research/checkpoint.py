@@ -339,7 +339,7 @@ def load_network(
     workdir = Path(workdir)
     run = read_run(workdir)
     fields = run["config"]["model"]
-    if fields["num_classes"] is None:
+    if "num_classes" in fields and fields["num_classes"] is None:
         fields = {**fields, "num_classes": run["num_classes"]}
     variables = load_variables(find(workdir, which), ema=ema)
     return models.create(**fields), jax.tree.map(jnp.asarray, variables)

@@ -104,6 +104,14 @@ class Evaluator:
             values = {**values, "skipped": skipped}
         return Outcome(values, confusion, views, pixels)
 
+    def first_images(self, count: int) -> np.ndarray:
+        """At most so many of the first images of the split, as the network sees them: uint8 [N, H, W, C]."""
+        if self._single is None:
+            raise UserError(f"{self._protocol.description} shows several views of an image: pictures need one")
+        count = min(count, self._batch_size, self._dataset.num_eval)
+        with self._dataset.eval_batches(protocol=self._single, batch_size=count) as batches:
+            return next(batches)["image"]
+
     def _by_one_view(self, protocol: protocols.Protocol, network: Network) -> tuple[dict[str, Any], int, int]:
         layout = self._layouts[0]
         if not self._steps:

@@ -2,7 +2,8 @@
 
 A *recipe* is a file in `configs/` with `get_config() -> ConfigDict`: one complete run. It may also hold `LAPTOP`, the
 differences (dotted path -> value) that shrink the same question to built-in data and two cores, `VARIANTS` (word ->
-differences) for the same network in the paper's other forms, and `TRY_NEXT`.
+differences) for the same network in the paper's other forms, `SMOKE` (differences beside those that `smoke` makes in
+every recipe), and `TRY_NEXT`.
 An *experiment* is a file in `experiments/` with `BASELINE` (a recipe, with a variant's word perhaps) and `ROWS` (name
 -> differences), and perhaps differences of all its rows, `PAPER` at the paper's scale and `LAPTOP` at the laptop's, the
 latter after the baseline's, and `LAPTOP_ROWS`, which stand for the rows of the same names there.
@@ -126,6 +127,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     apply(config, row, origin=f"row {names[0]}" if names else "row")
     if "smoke" in words:
         apply(config, SMOKE, origin="smoke")
+        apply(config, getattr(module, "SMOKE", {}), origin="SMOKE")
     for override in overrides:
         _apply_override(config, override)
     config.lock()

@@ -70,17 +70,22 @@ class Options:
 
 
 def describe_run(
-    config: Mapping[str, Any], overrides: tuple[str, ...], num_classes: int, class_names: Sequence[str] = ()
+    config: Mapping[str, Any],
+    overrides: tuple[str, ...],
+    num_classes: int,
+    class_names: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What run.json holds: enough to tell which code, data, settings and machine made the numbers.
 
-    `class_names` stay empty where the names are not known, as those of imported weights.
+    `class_names` stay empty where the names are not known, as those of imported weights. `facts` are the task's.
     """
     return {
         "config": config,
         "overrides": list(overrides),
         "num_classes": num_classes,
         "class_names": list(class_names),
+        "task": dict(facts or {}),
         "command": sys.argv,
         "seed": config["seed"],
         "started": _now(),

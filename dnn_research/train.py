@@ -138,6 +138,7 @@ class TrainState:
         ema: {"params", "model_state"} averaged, or {}.
         plateau: `optim.Plateau`'s state; its scale is 1 where no plateau rule is used.
         sums: of metrics since they were last recorded.
+        constants: the task's, which are not saved.
     """
 
     step: Any
@@ -148,6 +149,7 @@ class TrainState:
     ema: Any
     plateau: Any
     sums: Any
+    constants: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,6 +283,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
     config = plain(recipe.config)
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
+        _refuse_other_facts(workdir, setup.task)
     workdir.mkdir(parents=True, exist_ok=True)
 
     with (
@@ -292,11 +295,13 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         policy = checkpoint.Policy(setup.checkpointing.keep, setup.checkpointing.best_metric)
 
         structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
+        structure = structure.replace(constants={})
         resumed = checkpoint.restore_latest(directory, structure, say)
         if resumed is None:
             state, manifest = _fresh_state(setup, say), None
         else:
             state, manifest = resumed
+            state = state.replace(constants=setup.task.constants)
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
@@ -308,7 +313,9 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         if resumed is None and parallel.is_primary():
             setup.dataset.save_statistics(workdir)
         recorder.start(
-            record.describe_run(config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names),
+            record.describe_run(
+                config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names, setup.task.facts
+            ),
             step=start,
             total_steps=setup.total_steps,
             batch_size=setup.batch_size,
@@ -394,7 +401,8 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                 if saving_due(step) or interrupted:
                     measured = results if evaluation_due(step) else {}
                     under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
-                    writer.save(step, parallel.whole(state, layout), measured, recorder.position(), under)
+                    kept = parallel.whole(state, layout).replace(constants={})
+                    writer.save(step, kept, measured, recorder.position(), under)
                 if interrupted and step < setup.total_steps:
                     writer.wait()
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
@@ -419,10 +427,11 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
         "a run of another network; evaluate it with the config that it was trained with",
         keys=("model.", "data.mean", "data.std", "data.normalization", "data.channels"),
     )
+    _refuse_other_facts(workdir, setup.task)
     results = {}
     for split in setup.training.splits:
         variables = checkpoint.load_variables(folder, ema=split == "eval_ema")
-        network = variables.pop("params"), variables
+        network = variables.pop("params"), {**variables, **setup.task.constants}
         result = evaluate(setup, parallel.replicate(network, setup.layout)).values
         results |= {f"{split}/{name}": value for name, value in result.items()}
         say(f"{split}: checkpoint {folder}, {setup.evaluator.conditions}")
@@ -448,6 +457,7 @@ def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
         ema=ema,
         plateau=optim.Plateau.start(),
         sums=setup.task.zero_sums(),
+        constants=setup.task.constants,
     )
 
 
@@ -455,9 +465,12 @@ def make_train_step(setup: Setup) -> Any:
     """`(state, batch) -> (state, report)`, one update, to be run on every device."""
     task, training, every = setup.task, setup.training, setup.recording.every_steps
 
-    def gradients(params: Any, model_state: Any, batch: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+    def gradients(params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         """Mean gradient, new statistics and summed metrics of the device's share, worked off in parts."""
-        gradient = jax.grad(task.loss, has_aux=True)
+
+        def gradient(params: Any, model_state: Any, batch: Any, key: jax.Array) -> Any:
+            return jax.grad(task.loss, has_aux=True)(params, {**model_state, **constants}, batch, key)
+
         if training.accumulate_steps == 1:
             grads, (model_state, sums) = gradient(params, model_state, batch, key)
             return grads, model_state, sums
@@ -474,7 +487,7 @@ def make_train_step(setup: Setup) -> Any:
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
         key = parallel.step_key(state.seed, state.step)
-        grads, model_state, sums = gradients(state.params, state.model_state, batch, key)
+        grads, model_state, sums = gradients(state.params, state.model_state, state.constants, batch, key)
         grads, sums = parallel.mean_gradient(grads, setup.layout), parallel.total(sums, setup.layout)
         # The mean of equal numbers may differ from them in the last bit.
         model_state = _keeping_frozen(training, state.model_state, parallel.mean(model_state))
@@ -502,7 +515,9 @@ def make_train_step(setup: Setup) -> Any:
         }
         if "replaced" in batch:
             report |= parallel.total({"replaced": jnp.sum(batch["replaced"], dtype=jnp.int32)}, setup.layout)
-        state = TrainState(state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums)
+        state = TrainState(
+            state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums, state.constants
+        )
         return state, report
 
     return train_step
@@ -539,9 +554,9 @@ def _evaluate_and_record(
     setup: Setup, state: TrainState, recorder: record.Recorder, step: int, trained: Mapping[str, float]
 ) -> dict[str, float]:
     epoch = round(float(step / setup.steps_per_epoch), 4)
-    networks = {"eval": (state.params, state.model_state)}
+    networks = {"eval": (state.params, {**state.model_state, **state.constants})}
     if setup.training.ema_decay:
-        networks["eval_ema"] = (state.ema["params"], state.ema["model_state"])
+        networks["eval_ema"] = (state.ema["params"], {**state.ema["model_state"], **state.constants})
     results = {}
     for split, network in networks.items():
         outcome = evaluate(setup, network)
@@ -557,6 +572,12 @@ def _evaluate_and_record(
             f"{setup.task.finish(trained)['loss']:.4f}; {split}: {setup.task.sentence(result)}"
         )
         results |= {f"{split}/{name}": value for name, value in result.items()}
+    if setup.task.show and setup.recording.images and parallel.is_primary():
+        params, model_state = jax.device_get((state.params, state.model_state))
+        for name, images in setup.task.show(
+            params, model_state, setup.evaluator.first_images(setup.recording.images)
+        ).items():
+            recorder.images(name, images, step)
     if setup.recording.histograms:
         recorder.weights(jax.device_get(parallel.whole(state.params, setup.layout)), step)
     return results
@@ -642,6 +663,17 @@ def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, 
         raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
 
 
+def _refuse_other_facts(workdir: Path, task: Task) -> None:
+    """Refuses a run that was trained with other fixed weights or pictures under the same names."""
+    held = checkpoint.read_run(workdir).get("task", {})
+    changes = differences(held, task.facts)
+    if changes:
+        raise UserError(
+            f"{workdir} was trained with something else that has the same name. Differences (there -> here): "
+            f"{'; '.join(f'{key}: {change}' for key, change in changes.items())}"
+        )
+
+
 def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
     params, model_state = setup.task.init(parallel.initial_key(setup.seed))
     source = setup.checkpointing.init_from
@@ -686,8 +718,11 @@ def _say_start(say: checkpoint.Say, recipe: Recipe, setup: Setup, workdir: Path,
     dataset = setup.dataset
     say(
         f"{recipe.name}: {type(setup.task.model).__name__}, {count:,} parameters; {dataset.name} {dataset.version}, "
-        f"{dataset.num_train:,} training and {dataset.num_eval:,} evaluation images, {dataset.num_classes} classes"
+        f"{dataset.num_train:,} training and {dataset.num_eval:,} evaluation images"
+        + (f", {dataset.num_classes} classes" if dataset.num_classes else "")
     )
+    for what, fact in setup.task.facts.items():
+        say(f"{what}: {', '.join(f'{key} {value}' for key, value in fact.items())}")
     devices = jax.devices()
     begin = f"resuming after step {start:,}" if start else "starting"
     say(

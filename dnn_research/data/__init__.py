@@ -59,8 +59,8 @@ def create(
     """Opens a data set; the arguments are the section `data` of a config.
 
     Args:
-        source: 'tfds:NAME[/CONFIG][:VERSION]', 'folder:PATH', 'tar:PATH', 'npz:PATH' or 'synthetic'. Built-in
-            names: see `dnn_research.data.builtin`.
+        source: 'tfds:NAME[/CONFIG][:VERSION]', 'folder:PATH', 'tar:PATH', 'npz:PATH', 'images:PATH' (photographs
+            without labels) or 'synthetic'. Built-in names: see `dnn_research.data.builtin`.
         dir: where prepared data sets are; None for $TFDS_DATA_DIR or, without that, ~/tensorflow_datasets.
         image_size: height and width in pixels of what the network sees.
         channels: 3 for RGB (gray images are repeated), 1 for gray (colour images become their luma).

@@ -30,7 +30,7 @@ class Source:
     Attributes:
         name: with its configuration, such as 'photo_patches/32'.
         version: as the data set counts it, such as '1.0.0'.
-        class_names: the name of each label.
+        class_names: the name of each label; none where the examples have no labels (all are 0 then).
         split: gives the examples of a split by its name; raises UserError if there is none.
     """
 
@@ -106,6 +106,10 @@ def open_source(
             from dnn_research.data import npz_source
 
             return npz_source.open_npz(rest, channels=channels, **holdout)
+        case "images":
+            from dnn_research.data import photographs
+
+            return photographs.open_photographs(rest, channels=channels)
         case "synthetic":
             from dnn_research.data import synthetic
 
@@ -117,4 +121,4 @@ def open_source(
 
 
 # Each kind as it is written in `data.source`.
-SOURCE_KINDS = ("tfds:NAME[/CONFIG][:VERSION]", "folder:PATH", "tar:PATH", "npz:PATH", "synthetic")
+SOURCE_KINDS = ("tfds:NAME[/CONFIG][:VERSION]", "folder:PATH", "tar:PATH", "npz:PATH", "images:PATH", "synthetic")

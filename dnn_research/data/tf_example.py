@@ -19,13 +19,17 @@ FIRST, SECOND, THIRD = (number << 3 | BYTES for number in (1, 2, 3))
 FIRST_NUMBER = 1 << 3 | VARINT
 
 
-def image_and_label(example: bytes) -> tuple[bytes, int]:
+def image_and_label(example: bytes, *, labelled: bool = True) -> tuple[bytes, int]:
     """The encoded image in the feature `image` and the number in `label` of a serialized tf.train.Example.
+
+    Args:
+        example: serialized.
+        labelled: without it no label is looked for, and 0 returned.
 
     Raises:
         DamagedExample: the message is damaged, or a feature is missing or not a single value of its kind.
     """
-    image, label = None, None
+    image, label = None, None if labelled else 0
     for features in _fields(example, 0, len(example), FIRST):
         for _, start, end in _fields(example, *features[1:], FIRST):
             key, value = b"", None
@@ -36,10 +40,11 @@ def image_and_label(example: bytes) -> tuple[bytes, int]:
                     value = span
             if value is not None and key == b"image":
                 image = _single_bytes(example, *value)
-            elif value is not None and key == b"label":
+            elif value is not None and labelled and key == b"label":
                 label = _single_integer(example, *value)
     if image is None or label is None:
-        raise DamagedExample("it has no feature 'image' with one image and 'label' with one number")
+        wanted = "'image' with one image" + (" and 'label' with one number" if labelled else "")
+        raise DamagedExample(f"it has no feature {wanted}")
     return image, label
 
 

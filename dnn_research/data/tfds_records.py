@@ -95,7 +95,7 @@ class TfdsExamples:
         records: serialized tf.train.Examples with the features `image` and `label`.
         shards: where they are, for messages.
         channels: 3 for RGB, 1 for gray.
-        num_classes: labels are 0 .. num_classes - 1.
+        num_classes: labels are 0 .. num_classes - 1; with 0 there are none to read.
     """
 
     def __init__(self, records: Records, shards: Shards, *, channels: int, num_classes: int):
@@ -109,11 +109,11 @@ class TfdsExamples:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         try:
-            encoded, label = tf_example.image_and_label(self._records[index])
+            encoded, label = tf_example.image_and_label(self._records[index], labelled=self._num_classes > 0)
             image = images.decode(encoded, channels=self._channels)
         except DamagedExample as error:
             raise DamagedExample(f"{self._place(index)}: {error}") from error
-        if not 0 <= label < self._num_classes:
+        if self._num_classes and not 0 <= label < self._num_classes:
             raise UserError(
                 f"{self._place(index)}: its label {label} is not one of the {self._num_classes} classes 0 .. "
                 f"{self._num_classes - 1}: choose a split that has labels"

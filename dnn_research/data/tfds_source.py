@@ -53,8 +53,7 @@ def open_tfds(locator: str, *, dir: str | None, channels: int) -> Source:
         channels: 3 for RGB, 1 for gray.
 
     Raises:
-        UserError: the data set is unknown, not prepared, prepared in another format, damaged, or has no images and
-            labels.
+        UserError: the data set is unknown, not prepared, prepared in another format, damaged, or has no images.
     """
     parts = LOCATOR.fullmatch(locator)
     if parts is None:
@@ -200,19 +199,20 @@ def read_directory(directory: pathlib.Path, *, channels: int) -> Source:
     features = info.features
     connectors = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = connectors.get("image"), connectors.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image):
         raise UserError(
-            f"data set {info.full_name} has no feature 'image' with an image and 'label' with a class: "
-            f"its features are {', '.join(connectors) or 'not named'}; choose a data set for classification"
+            f"data set {info.full_name} has no feature 'image' with an image: "
+            f"its features are {', '.join(connectors) or 'not named'}; choose a data set of images"
         )
+    class_names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
     name = info.full_name.removesuffix(f"/{info.version}")
 
     def split(split_name: str) -> Examples:
         return open_split(
-            info, split_name, name=name, image_shape=image.shape, channels=channels, num_classes=len(label.names)
+            info, split_name, name=name, image_shape=image.shape, channels=channels, num_classes=len(class_names)
         )
 
-    return Source(name=name, version=str(info.version), class_names=tuple(label.names), split=split)
+    return Source(name=name, version=str(info.version), class_names=class_names, split=split)
 
 
 def open_split(

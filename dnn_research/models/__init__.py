@@ -13,9 +13,19 @@ from dnn_research.models.lenet import LeNet
 from dnn_research.models.mobilenet import MobileNet
 from dnn_research.models.nin import NIN
 from dnn_research.models.resnet import CifarResNet, ResNet
+from dnn_research.models.transform_net import SuperResolutionNet, TransformNet
 from dnn_research.models.vgg import VGG
 
-__all__ = ["MODELS", "create", "fully_convolutional", "initialize", "shapes", "towers"]
+__all__ = [
+    "IMAGE_NETWORKS",
+    "MODELS",
+    "create",
+    "fully_convolutional",
+    "initialize",
+    "input_shape",
+    "shapes",
+    "towers",
+]
 
 MODELS: dict[str, type[nn.Module]] = {
     "lenet": LeNet,
@@ -26,7 +36,12 @@ MODELS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,
     "resnet_cifar": CifarResNet,
     "mobilenet": MobileNet,
+    "transform_net": TransformNet,
+    "super_resolution_net": SuperResolutionNet,
 }
+
+# Those that give pixels; all others give logits.
+IMAGE_NETWORKS = ("transform_net", "super_resolution_net")
 
 
 def create(name: str, **kwargs: Any) -> nn.Module:
@@ -42,6 +57,20 @@ def create(name: str, **kwargs: Any) -> nn.Module:
         if field not in known:
             raise UserError(f"{name} has no field '{field}'{suggest(field, known)}; it has {', '.join(known)}")
     return network(**kwargs)
+
+
+def input_shape(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(H, W, C) of what a network takes where the data set's images are `image_shape`: for super-resolution, smaller.
+
+    Raises:
+        UserError: the images do not divide by the factor.
+    """
+    if not isinstance(network, SuperResolutionNet):
+        return image_shape
+    height, width, channels = image_shape
+    if height % network.factor or width % network.factor:
+        raise UserError(f"images of {height}x{width} do not divide by model.factor={network.factor}")
+    return height // network.factor, width // network.factor, channels
 
 
 def towers(network: nn.Module, axis: str) -> tuple[nn.Module, int, dict[str, int]]:

@@ -1,7 +1,7 @@
 """What a traced program computes: multiply-adds and receptive fields, followed equation by equation.
 
-Multiply-adds are those of `conv_general_dilated` and `dot_general`: kernels alone, padding included. The body of a
-loop counts as often as it runs.
+Multiply-adds are those of `conv_general_dilated` and `dot_general`: kernels alone, padding included, but not the zeros
+between the pixels of a transposed convolution. The body of a loop counts as often as it runs.
 
 A receptive field is the number of input pixels, vertically and horizontally, that one output unit depends on, padding
 included: a window of k positions that are `jump` pixels apart adds (k - 1) * jump, a stride multiplies the jump, and
@@ -173,7 +173,8 @@ def _shape(var: Var | Literal) -> tuple[int, ...]:
 def _conv_macs(equation: JaxprEqn) -> int:
     kernel = _shape(equation.invars[1])
     features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // features
+    products = math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // features
+    return products // math.prod(equation.params["lhs_dilation"])
 
 
 def _dot_macs(equation: JaxprEqn) -> int:
@@ -310,7 +311,7 @@ def _moved(seen: Seen, rank: int, places: Mapping[int, int]) -> Seen:
 
 
 def _reduced(equation: JaxprEqn, seen: Seen) -> Seen:
-    gone, shape = equation.params["axes"], _shape(equation.invars[0])
+    gone, shape = tuple(map(int, equation.params["axes"])), _shape(equation.invars[0])
     field, axes = list(seen.field), list(seen.axes)
     for number in gone:
         axis = axes[number]

@@ -26,6 +26,7 @@ from dnn_research.models.layers import (
     DenseOverMaps,
     Dropout,
     LocalResponseNorm,
+    average_pool,
     check_option,
     check_size,
     check_upto,
@@ -51,6 +52,7 @@ VARIANTS: dict[str, tuple[tuple[int, ...], ...]] = {
 CHANNELS = (64, 128, 256, 512, 512)
 FULLY_CONNECTED = ("fc6", "fc7", "fc8")
 WEIGHT_INITS = ("paper", "glorot", "modern")
+POOLINGS = {"max": max_pool, "average": average_pool}
 
 
 class VGG(nn.Module):
@@ -62,6 +64,7 @@ class VGG(nn.Module):
         fully_convolutional: fc6 to fc8 as convolutions over the maps, for images of `image_size` and larger; the logits
             are the mean over all positions (the paper's dense evaluation). The parameters stay the same.
         image_size: with `fully_convolutional`, the size of the images that fc6 fits.
+        pooling: `max`, or `average`, which Gatys et al. found to make better pictures.
         dropout_rate: of fc6 and fc7.
         weight_init: `paper`: N(0, variance 0.01) as printed, for A; deeper networks do not train from it. `glorot`:
             U(+-sqrt(6 / (fan_in + fan_out))), which the paper found to make A unnecessary. `modern`: He's by fan_out in
@@ -76,6 +79,7 @@ class VGG(nn.Module):
     batch_norm: bool = False
     fully_convolutional: bool = False
     image_size: int = 224
+    pooling: str = "max"
     dropout_rate: float = 0.5
     weight_init: str = "glorot"
     num_classes: int = 1000
@@ -86,6 +90,7 @@ class VGG(nn.Module):
     def __post_init__(self) -> None:
         check_option(self.variant, VARIANTS, "variant")
         check_option(self.weight_init, WEIGHT_INITS, "weight_init")
+        check_option(self.pooling, POOLINGS, "pooling")
         check_width_factor(self.width_factor)
         if self.image_size < 32:
             raise UserError(f"image_size is {self.image_size}; five pools need at least 32")
@@ -129,7 +134,8 @@ class VGG(nn.Module):
                     x = out["norm1"] = LocalResponseNorm(name="norm1")(x)
                     if upto == "norm1":
                         return out
-            x = out[f"pool{block}"] = max_pool(x, window_shape=(2, 2), strides=(2, 2), name=f"pool{block}")
+            pool = POOLINGS[self.pooling]
+            x = out[f"pool{block}"] = pool(x, window_shape=(2, 2), strides=(2, 2), name=f"pool{block}")
             if upto == f"pool{block}":
                 return out
         if not self.fully_convolutional:

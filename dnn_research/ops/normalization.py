@@ -41,6 +41,20 @@ def batch_norm(
     return _batch_norm(images, scale, bias, epsilon, axis_name)
 
 
+def instance_norm(
+    images: Float[Array, "b h w c"], scale: Float[Array, "b c"], bias: Float[Array, "b c"], *, epsilon: float
+) -> Float[Array, "b h w c"]:
+    """Normalizes each map of each image by its own mean and biased variance; gradient as `batch_norm`'s.
+
+    Args:
+        images: float32.
+        scale: of the normalized maps, for each image.
+        bias: added to them.
+        epsilon: added to the variance.
+    """
+    return jax.vmap(lambda image, s, b: _batch_norm(image, s, b, epsilon, None)[0])(images, scale, bias)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _batch_norm(
     images: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dnn_research.errors import choose, construct
-from dnn_research.tasks import classification
+from dnn_research.tasks import classification, style_transfer, super_resolution
 from dnn_research.tasks.task import Task
 
 TASKS: dict[str, Callable[..., Task]] = {
     "classification": classification.create,
+    "style_transfer": style_transfer.create,
+    "super_resolution": super_resolution.create,
 }
 
 

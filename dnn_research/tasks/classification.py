@@ -44,6 +44,10 @@ def create(
         raise UserError(f"task.auxiliary_weight must not be negative: {auxiliary_weight}")
     if not 0 <= label_smoothing < 1:
         raise UserError(f"task.label_smoothing must be in [0, 1), not {label_smoothing}")
+    if model["name"] in models.IMAGE_NETWORKS:
+        raise UserError(f"model.name={model['name']} gives pictures, not classes; choose another task.name")
+    if not dataset.num_classes:
+        raise UserError(f"{dataset.name} has no labels; choose a data set for classification")
     fields = dict(model)
     if fields["num_classes"] is None:
         fields["num_classes"] = dataset.num_classes
@@ -56,21 +60,18 @@ def create(
     )
     on_device, towers, tower_axes = models.towers(network, axis)
 
-    def split(variables: dict[str, Tree]) -> tuple[Tree, Tree]:
-        return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
-
     def init(key: jax.Array) -> tuple[Tree, Tree]:
-        return split(models.initialize(network, key, dataset.image_shape))
+        return split_variables(models.initialize(network, key, dataset.image_shape))
 
     def shapes() -> tuple[Tree, Tree]:
-        return split(models.shapes(network, dataset.image_shape))
+        return split_variables(models.shapes(network, dataset.image_shape))
 
     def loss(
         params: Tree, model_state: Tree, batch: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[jax.Array, tuple[Tree, Sums]]:
         images = dataset.normalize(batch["image"], batch.get("color_shift"))
         if frozen is not None:
-            params = _without_gradient(params, frozen)
+            params = without_gradient(params, frozen)
         with example_positions(batch["position"]), frozen_layers(frozen):
             outputs = on_device.apply(
                 {"params": params, **model_state}, images, train=True, mutable=list(model_state), rngs={"dropout": key}
@@ -112,7 +113,14 @@ def create(
     )  # fmt: skip
 
 
-def _without_gradient(params: Tree, frozen: Callable[[str], bool]) -> Tree:
+def split_variables(variables: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+    """A network's variables as (params, all other collections)."""
+    return variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def without_gradient(params: Tree, frozen: Callable[[str], bool]) -> Tree:
+    """Parameters of which the frozen ones pass no gradient on."""
+
     def stop(path: Any, leaf: jax.Array) -> jax.Array:
         return jax.lax.stop_gradient(leaf) if frozen(jax.tree_util.keystr(path, simple=True, separator="/")) else leaf
 

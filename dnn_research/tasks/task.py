@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 Tree = Any
@@ -52,6 +53,12 @@ class Task:
             a tower's parts of the parameters.
         tower_axes: path of a parameter -> the axis along which the towers hold its parts.
         classifier: what a task that classifies offers beside; None for others.
+        constants: named trees of host arrays that `loss` and `evaluate` find in `model_state` beside its own: what is
+            computed with and never changed nor saved, such as the weights of a loss network.
+        facts: what the run depends on beside its config and data, as JSON's types, with checksums: kept in run.json,
+            and a run does not go on with others.
+        show: (params, model_state, uint8 images [N, H, W, C]) -> named uint8 pictures [N, H, W, C] for TensorBoard at
+            each evaluation; not on the devices of the loop. None: nothing to show.
     """
 
     model: nn.Module
@@ -67,3 +74,6 @@ class Task:
     towers: int = 1
     tower_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     classifier: Classifier | None = None
+    constants: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    show: Callable[[Tree, Tree, np.ndarray], dict[str, np.ndarray]] | None = None

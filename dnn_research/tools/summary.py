@@ -142,10 +142,10 @@ def folded(rows: Sequence[Row]) -> list[Row]:
     """As the papers' tables have it: a normalization is part of its convolution, whose output counts once."""
     lines: list[Row] = []
     for row in rows:
-        if row.operation == "batch norm":
+        if row.operation in ("batch norm", "instance norm"):
             *lines, before = lines
             row = dataclasses.replace(
-                before, operation=f"{before.operation} + batch norm", params=before.params + row.params
+                before, operation=f"{before.operation} + {row.operation}", params=before.params + row.params
             )
         lines.append(row)
     return lines
@@ -246,11 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(config: dict[str, Any], arguments: argparse.Namespace) -> str:
     fields = dict(config["model"])
-    if fields.get("num_classes") is None:
-        fields.pop("num_classes", None)
+    if "num_classes" in fields and fields["num_classes"] is None:
         fields |= _num_classes(config["data"])
     size, channels = config["data"]["image_size"], config["data"]["channels"]
-    model, image_shape = models.create(**fields), (size, size, channels)
+    model = models.create(**fields)
+    image_shape = models.input_shape(model, (size, size, channels))
     rows = count(model, image_shape)
     runs, counted = macs_of_training(model, image_shape), sum(row.macs / row.connected for row in rows)
     if runs != counted:

@@ -6,6 +6,7 @@ kernels for one image.
 
 import dataclasses
 import re
+from fractions import Fraction
 from pathlib import Path
 
 TABLES = Path(__file__).parent / "tables"
@@ -18,7 +19,7 @@ class Row:
     layer: str
     op: str
     kernel: int | None
-    stride: int | None
+    stride: Fraction | None
     padding: int | None
     groups: int
     in_channels: int
@@ -50,12 +51,12 @@ def _cells(name: str) -> list[list[str]]:
 
 def _row(cells: list[str]) -> Row:
     layer, op, geometry, groups, channels, size, params, macs = cells
-    kernel, stride, padding = (int(n) for n in geometry.split("/")) if geometry else (None, None, None)
+    kernel, stride, padding = geometry.split(" / ") if geometry else (None, None, None)
     in_channels, out_channels = (int(n) for n in channels.split("->"))
     height, width = (int(n) for n in size.split("x"))
     return Row(
-        layer, op, kernel, stride, padding, int(groups or 1), in_channels, out_channels, height, width,
-        _number(params), _number(macs),
+        layer, op, kernel and int(kernel), stride and Fraction(stride), padding and int(padding), int(groups or 1),
+        in_channels, out_channels, height, width, _number(params), _number(macs),
     )  # fmt: skip
 
 

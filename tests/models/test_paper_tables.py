@@ -5,13 +5,14 @@ A table without a network, a registered network without a table, and a variant w
 
 import math
 from collections import Counter
+from fractions import Fraction
 from typing import Any
 
 import jax
 import pytest
 
 from dnn_research import models
-from dnn_research.models import alexnet, googlenet, nin, vgg
+from dnn_research.models import alexnet, googlenet, nin, transform_net, vgg
 from dnn_research.tools import summary
 from tests.models import paper_tables
 
@@ -63,6 +64,11 @@ NETWORKS: dict[str, Network] = {
     },
     "mobilenet_1.0_224_fullconv": ("mobilenet", {"separable": False}, IMAGENET),
     "mobilenet_1.0_224_shallow": ("mobilenet", {"shallow": True}, IMAGENET),
+    "johnson_style_1.0_bn": ("transform_net", {}, (256, 256, 3)),
+    "johnson_style_1.0_in": ("transform_net", {"norm": "instance"}, (256, 256, 3)),
+    "johnson_style_0.5_in": ("transform_net", {"variant": "released", "width_factor": 0.5}, (256, 256, 3)),
+    "pytorch_examples_fast_neural_style": ("transform_net", {"variant": "pytorch"}, (256, 256, 3)),
+    **{f"johnson_sr_x{f}": ("super_resolution_net", {"factor": f}, (288 // f, 288 // f, 3)) for f in (4, 8)},
 }
 
 
@@ -70,13 +76,15 @@ def kernels_and_pools(rows: list[summary.Row]) -> Counter:
     """Convolutions, fully connected layers, shrinking maximum pools; a convolution has its normalization's numbers."""
     found = []
     for row in rows:
-        if row.operation == "batch norm":
+        if row.operation in ("batch norm", "instance norm"):
             found[-1][-2] += row.params
         elif row.macs or (row.operation == "max pool" and row.strides != (1, 1)):
-            kind = {"c": "conv", "f": "fc", "m": "maxpool"}[row.operation[0]]
+            kind = {"c": "conv", "f": "fc", "m": "maxpool", "t": "deconv"}[row.operation[0]]
             height, width = row.out_shape[:2] if len(row.out_shape) == 3 else (1, 1)
             in_channels = row.in_shape[-1] if kind != "fc" else math.prod(row.in_shape)
             kernel, stride = (row.kernel or (None,))[0], (row.strides or (None,))[0]
+            if kind == "deconv":
+                stride = Fraction(1, stride)
             found.append(
                 [kind, kernel, stride, row.groups, in_channels, row.out_shape[-1], height, width, row.params, row.macs]
             )
@@ -87,6 +95,7 @@ def from_table(table: str) -> Counter:
     lines = []
     for row in paper_tables.rows(table):
         kind = "maxpool" if row.op.startswith("maxpool") else "fc" if row.op == "fc" else "conv"
+        kind = "deconv" if row.op.startswith("deconv") else kind
         if "conv" in row.op or kind != "conv":
             lines.append(
                 (
@@ -120,6 +129,7 @@ def test_every_table_has_its_network():
         ("vgg", vgg.VARIANTS, {}),
         ("nin", nin.VARIANTS, {}),
         ("googlenet", googlenet.VARIANTS, {}),
+        ("transform_net", transform_net.VARIANTS, {}),
     ],
 )
 def test_no_variant_is_without_a_table(name, variants, the_same_layers):
