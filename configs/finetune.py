@@ -9,9 +9,10 @@ Which network, and where its weights come from:
         --workdir runs/resnet50_torchvision
     python -m dnn_research.main --config configs/finetune.py
 
-`checkpoint.init_from` takes any run of this network as well. The network's fields and `data.mean`, `data.std` must be
-those that it was trained with (`import` prints them). Another network: --config.model.name=vgg and its fields; fields
-set to none are not given. Only the new layer: --config.train.freeze=conv1,bn1,stage*.
+`checkpoint.init_from` takes any run of this network as well. The network's fields and `data.mean`, `data.std`,
+`data.normalization` must be those that it was trained with (`import` prints them). Another network:
+--config.model.name=vgg and its fields; fields set to none are not given. Only the new layer:
+--config.train.freeze=conv1,bn1,stage*.
 
 `:laptop` fine-tunes the quick start's network (28-pixel digits of MNIST) on 100 digits of 8x8 pixels by other hands,
 evaluated on the other 1,697; run configs/quickstart.py first. `:smoke` starts from fresh values.
