@@ -320,7 +320,7 @@ def load_variables(folder: Path, *, ema: bool = False) -> dict[str, Tree]:
         state, _ = restore(folder)
     except DamagedError as error:
         raise UserError(f"checkpoint {folder} is damaged: {error}") from error
-    held = state["ema"] if ema else {"params": state["params"], "model_state": state.get("model_state", {})}
+    held = state.get("ema") if ema else {"params": state["params"], "model_state": state.get("model_state", {})}
     if not held:
         raise UserError(f"checkpoint {folder} holds no moving average of the parameters; train with train.ema_decay")
     return {"params": held["params"], **held.get("model_state", {})}
