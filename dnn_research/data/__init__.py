@@ -46,7 +46,7 @@ def create(
         mean: of each channel, in units of 0..255.
         std: of each channel, in units of 0..255; ones to subtract the mean only.
         augment: keyword arguments of `Augment`; empty or None for none.
-        num_workers: threads that prepare batches; 0 for none. Batches do not depend on it.
+        num_workers: threads that prepare batches, up to two for each core; 0 for none. Batches do not depend on it.
         synthetic_classes: number of classes of the synthetic source.
         synthetic_examples: number of examples in each split of the synthetic source.
 

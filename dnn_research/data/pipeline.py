@@ -32,7 +32,8 @@ class Dataset:
         mean: of each channel, in units of 0..255.
         std: standard deviation of each channel, in units of 0..255.
         augment: what happens to training images.
-        num_workers: threads that prepare batches; 0 prepares each one when it is asked for. The batches are the same.
+        num_workers: threads that prepare batches, up to two for each core; 0 prepares each batch when it is asked for.
+            The batches are the same.
     """
 
     name: str

@@ -32,6 +32,12 @@ MANUAL_FILES = {
     ),
 }
 
+# Those that `python -m dnn_research.tools.data prepare` makes of the publishers' archives.
+PREPARED_FROM_ARCHIVES = (
+    *("cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "svhn_cropped", "imagenet2012"),
+    *("coco/2014", "coco/2017"),
+)
+
 
 class TfdsExamples:
     """One split of a prepared data set, decoded example by example."""
@@ -176,6 +182,13 @@ def not_prepared(name: str, config: str | None, version: str | None, *, root: pa
         f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
         "once, in a throw-away environment with TensorFlow (training needs none):"
     ]
+    if (known := f"{name}/{config}" if config else name) in PREPARED_FROM_ARCHIVES:
+        lines[0] = (
+            f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
+            "of its publisher's archives:\n"
+            f"    python -m dnn_research.tools.data prepare {known} FOLDER_WITH_THE_ARCHIVES\n"
+            "or, where it is downloaded, in a throw-away environment with TensorFlow (training needs none):"
+        )
     if name in MANUAL_FILES:
         files, origin = MANUAL_FILES[name]
         lines.append(f"    # put {files} from {origin} into {root / 'downloads' / 'manual'}")

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from dnn_research import data as data_sets
 from dnn_research import recipe
 from dnn_research.data import images
-from dnn_research.data.tfds_source import open_tfds
+from dnn_research.data.tfds_source import PREPARED_FROM_ARCHIVES, open_tfds
 from dnn_research.tools import data
 from dnn_research.tools.preparing import PREPARATIONS, cifar, imagenet
 from tests.tools import archives
@@ -164,6 +164,13 @@ def test_coco(tmp_path, capsys):
     np.testing.assert_allclose(objects["bbox"], [[0, 0, 1, 1], [0.25, 0.25, 0.75, 0.75]])
     assert (list(objects["is_crowd"]), list(objects["area"])) == ([True, False], [3072, 768])
     assert len(found[2]["objects"]["label"]) == 0
+
+
+def test_whoever_lacks_a_data_set_is_told_the_command(tmp_path):
+    assert set(PREPARED_FROM_ARCHIVES) == set(PREPARATIONS)
+    for name in ("cifar10", "coco/2017"):
+        with pytest.raises(data.UserError, match=rf"tools\.data prepare {name} FOLDER_WITH_THE_ARCHIVES"):
+            open_tfds(name, dir=str(tmp_path), channels=3)
 
 
 FEATURES = json.loads((Path(__file__).parent / "tfds_features.json").read_text())
