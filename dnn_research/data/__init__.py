@@ -75,7 +75,7 @@ def create(
         normalization: 'channel' by these two, or 'pixel_mean', 'per_image', 'gcn', 'gcn_zca': see
             `dnn_research.data.normalization`. Padding has the colour `mean` with any of them.
         augment: keyword arguments of `Augment`; empty or None for none.
-        num_workers: threads that prepare batches; 0 for none. Batches do not depend on it.
+        num_workers: threads that prepare batches, up to two for each core; 0 for none. Batches do not depend on it.
         synthetic_classes: number of classes of the synthetic source.
         synthetic_examples: number of examples in each split of the synthetic source.
         workdir: of a run whose statistics of the training split are used; None, or where no run is, they are computed

@@ -40,7 +40,8 @@ class Dataset:
         normalization: a key of `normalization.NORMALIZATIONS`.
         augment: what happens to training images.
         workdir: of the run whose statistics of the training split are used; where it holds no run they are computed.
-        num_workers: threads that prepare batches; 0 prepares each one when it is asked for. The batches are the same.
+        num_workers: threads that prepare batches, up to two for each core; 0 prepares each batch when it is asked for.
+            The batches are the same.
     """
 
     name: str

@@ -164,10 +164,12 @@ def not_prepared(name: str, config: str | None, version: str | None, *, root: pa
     if (known := f"{name}/{config}" if config else name) in PREPARED_FROM_ARCHIVES:
         lines[0] = (
             f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
-            "of its publisher's archives:\n"
-            f"    python -m dnn_research.tools.data prepare {known} FOLDER_WITH_THE_ARCHIVES\n"
-            "or, where it is downloaded, in a throw-away environment with TensorFlow (training needs none):"
+            "once, of its publisher's archives:"
         )
+        lines += [
+            f"    python -m dnn_research.tools.data prepare {known} FOLDER_WITH_THE_ARCHIVES",
+            "    # or by TensorFlow Datasets, in a throw-away environment with TensorFlow (training needs none):",
+        ]
     if name in MANUAL_FILES:
         files, origin = MANUAL_FILES[name]
         lines.append(f"    # put {files} from {origin} into {root / 'downloads' / 'manual'}")

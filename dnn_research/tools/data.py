@@ -58,9 +58,8 @@ def _prepare(known: argparse.Namespace) -> int:
     root = root_directory(known.data_dir)
     directory, counts = writing.prepare(known.name, preparation, known.archives, root=root, partial=known.partial)
     print(f"wrote {directory}: {', '.join(f'{split} {count:,}' for split, count in counts.items())} examples")
-    print(
-        f"use it by --config.data.source=tfds:{known.name}" + (f" --config.data.dir={root}" if known.data_dir else "")
-    )
+    where = f" with --config.data.dir={root}" if known.data_dir else ""
+    print(f"its name is tfds:{known.name}{where}")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dnn_research.data import batches as batches_module
 from dnn_research.data.batches import AHEAD, Batches
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,18 @@ def no_thread_is_left():
     yield
     gc.collect()
     assert eventually(lambda: threads() <= before)
+
+
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch):
+    """As many threads as are asked for."""
+    monkeypatch.setattr(batches_module, "cores", lambda: 8)
+
+
+def test_there_are_no_more_threads_than_cores_can_run(monkeypatch):
+    monkeypatch.setattr(batches_module, "cores", lambda: 3)
+    with Batches(load, rows(4), num_workers=100):
+        assert len(threads()) == 6
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3, 16])
