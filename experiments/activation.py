@@ -59,7 +59,7 @@ LAPTOP = {
 
 SEEDS = (0, 1, 2, 3, 4, 5, 6)
 
-TUNING = {"path": "schedule.learning_rate", "values": (0.003, 0.01, 0.03, 0.1), "seeds": (100, 101)}
+TUNING = {"path": "schedule.learning_rate", "values": (0.003, 0.01, 0.03), "seeds": (100,)}
 
 MEASURES = ("steps_to_25", "training_loss", "training_error", "test_error")
 

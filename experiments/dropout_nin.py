@@ -3,7 +3,8 @@
 Lin, Chen, Yan 2014 (arXiv:1312.4400), table 1 (the first number from memory): 14.51 % without and 10.41 % with dropout
 on CIFAR-10, without augmentation.
 
-Rows: rate 0 and rate 0.5 after the first two blocks. The laptop scale: a third of the width, no augmentation.
+Rows: rate 0 and rate 0.5 after the first two blocks. The laptop scale: a third of the width, no augmentation, 900
+steps of 32 of the first 2,560 patches.
 """
 
 BASELINE = "configs/nin.py"
@@ -16,11 +17,12 @@ ROWS = {
 }
 
 LAPTOP = {
+    "data.train_split": "train[:25%]",
     "data.augment.pad": 0,
     "data.augment.flip": False,
-    "train.num_steps": 600,
-    "eval.every_steps": 300,
-    "checkpoint.every_steps": 300,
+    "train.num_steps": 900,
+    "eval.every_steps": 450,
+    "checkpoint.every_steps": 450,
     "record.every_steps": 30,
 }
 

@@ -5,7 +5,7 @@ convolutions at the same cost; 1x1 reductions make them affordable. The article 
 accuracy. No number.
 
 Rows: plain 3x3 convolutions of as many features, Inception without reductions (the naive module of figure 2a),
-Inception with them. The laptop scale: a quarter of the width, batch normalization, 400 steps of 32 patches. No
+Inception with them. The laptop scale: an eighth of the width, batch normalization, 400 steps of 32 patches. No
 difference means less than 1 point.
 """
 

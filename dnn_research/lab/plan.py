@@ -31,13 +31,15 @@ def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
         count = sum(run.row == row for run in left)
         changes = ", ".join(f"{path}={value}" for path, value in differences.items()) or "as the baseline's recipe"
         time, how = _time(sweep, row, time_steps=time_steps and count > 0)
-        if time is None:
-            said = f"time not known: {how}" if count else "done"
-            open_rows += count > 0
+        if not count:
+            said = "not chosen" if sweep.missing([row]) else "done"
+        elif time is None:
+            said = f"time not known: {how}"
+            open_rows += 1
         else:
-            seconds = count * time.run_seconds + (time.compile_seconds if count else 0)
+            seconds = count * time.run_seconds + time.compile_seconds
             total += seconds
-            said = f"{count} x {_minutes(time.run_seconds)} = {_minutes(seconds)} ({how})" if count else "done"
+            said = f"{count} x {_minutes(time.run_seconds)} = {_minutes(seconds)} ({how})"
         lines.append(f"  {row:<24} {said}; {changes}")
     more = f", and {open_rows} rows whose time is not known" if open_rows else ""
     lines.append(f"estimated time: {_minutes(total)}{more}")

@@ -11,8 +11,8 @@ differences in the claimed direction (`statistics`):
 The margin of a difference is 0 unless the claim writes one: the least effect that would still be what it says. Both
 lists of p-values are adjusted by Holm over all claims of the experiment. At most `ALPHA` against it: *contradicted*;
 else at most `ALPHA` for it: *supported*; else *under-powered*, which means that these runs cannot tell. A claim is
-*not yet run* while a run that it needs is missing, and *not comparable* where its runs are not of one code and
-versions.
+*not yet run* while a run of any claim is missing (Holm needs them all), and *not comparable* where its runs are not of
+one code and versions.
 """
 
 import dataclasses

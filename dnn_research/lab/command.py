@@ -1,0 +1,117 @@
+"""What the command does: plan, runs, report, in this order."""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dnn_research import train
+from dnn_research.errors import UserError, choose
+from dnn_research.lab import cluster, cost, experiment, hparams, ledger, plan, report, results
+from dnn_research.lab.experiment import Experiment
+from dnn_research.lab.sweep import FAILED, Run, Sweep
+
+EXPERIMENTS = Path("experiments")
+
+
+def run(known: argparse.Namespace) -> int:
+    """Does what the flags of `dnn_research.lab` say; the exit status."""
+    if known.ledger:
+        print(f"wrote {ledger.write(EXPERIMENTS)}")
+        return 0
+    if not known.experiment:
+        raise UserError("which experiment? --experiment experiments/residual.py:laptop (experiments/ has more)")
+    chosen = experiment.load(known.experiment)
+    sweep = Sweep(chosen, known.workdir or Path("runs/lab") / chosen.name)
+    if known.run:
+        return _run_one(sweep, known.run)
+    _refuse_other(sweep.directory, chosen)
+    failed = 0
+    if not known.report:
+        rows = [row for row in known.rows.split(",") if row] or list(chosen.rows)
+        for row in rows:
+            choose(chosen.rows, row, f"row of {chosen.path}")
+        missing = sweep.missing(rows)
+        print(plan.show(sweep, missing, time_steps=known.cluster != "slurm"), flush=True)
+        if known.dry_run:
+            return 0
+        failed = _run_as_jobs(sweep, missing, known) if known.cluster else _run_here(sweep, missing, known.minutes)
+        _measure_networks(sweep)
+    _report(sweep, publish=known.publish)
+    return 1 if failed else 0
+
+
+def _run_here(sweep: Sweep, missing: Sequence[Run], minutes: float | None) -> int:
+    """Runs one after the other; how many failed."""
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    failed = 0
+    for number, (run, outcome) in enumerate(sweep.execute(missing, until=until), start=1):
+        print(f"=== {number} of {len(missing)}: {run.name} {outcome.status}", flush=True)
+        failed += outcome.status == FAILED
+    return failed
+
+
+def _run_as_jobs(sweep: Sweep, missing: Sequence[Run], known: argparse.Namespace) -> int:
+    """One job a run, those that tune first; how many failed or left no outcome."""
+    failed = 0
+    for phase in ([run for run in missing if run.tried is not None], [run for run in missing if run.tried is None]):
+        ended = cluster.execute(
+            phase,
+            cluster.command_of(known.experiment, sweep.directory),
+            cluster=known.cluster,
+            jobs=known.jobs,
+            parameters=dict(_parameter(text) for text in known.parameter),
+            folder=sweep.directory / "jobs",
+        )
+        failed += sum(outcome is None or outcome.status == FAILED for _, outcome in ended)
+    return failed
+
+
+def _run_one(sweep: Sweep, name: str) -> int:
+    """What a job does: one run, by its name."""
+    runs = [run for row in sweep.experiment.rows for run in sweep.tuning_runs(row)] + sweep.runs()
+    chosen = choose({run.name: run for run in runs}, name, f"run of {sweep.experiment.path}")
+    return 1 if sweep.execute_one(chosen, train.CompiledSteps()).status == FAILED else 0
+
+
+def _measure_networks(sweep: Sweep) -> None:
+    """Writes the cost of the network of every row that has begun, once, into cost.json."""
+    path = sweep.directory / "cost.json"
+    held = json.loads(path.read_text()) if path.exists() else {}
+    for row in sweep.experiment.rows:
+        first = sweep.run(row, sweep.experiment.seeds[0])
+        if row not in held and (first.workdir / "outcome.json").exists():
+            held[row] = dataclasses.asdict(cost.network(sweep.recipe_of(first)))
+            path.write_text(json.dumps(held, indent=1))
+
+
+def _report(sweep: Sweep, *, publish: bool) -> None:
+    chosen, directory = sweep.experiment, sweep.directory
+    result = results.collect(sweep)
+    report.write(result, directory, f"./launch.sh lab --experiment {chosen.spec} --workdir {directory}")
+    hparams.write(result, directory)
+    for claim in result["claims"]:
+        found = report.effect(claim["effect_found"], claim["low"], claim["high"], result["measures"][claim["measure"]])
+        print(f"{claim['id']}: {claim['says']}: {claim['verdict']}; {claim['row']} − {claim['against']}: {found}")
+    print(f"wrote {directory / 'report.html'}, report.md, results.json, tensorboard")
+    if publish:
+        folder = chosen.path.parent
+        print(f"published {ledger.publish(result, directory, folder)}, {ledger.write(folder)}")
+
+
+def _refuse_other(directory: Path, chosen: Experiment) -> None:
+    path = directory / "results.json"
+    if not path.exists():
+        return
+    held = json.loads(path.read_text())
+    if (held["experiment"], held["spec"].partition(":")[2]) != (chosen.name, chosen.spec.partition(":")[2]):
+        raise UserError(f"{directory} holds {held['spec']}; give another --workdir for {chosen.spec}")
+
+
+def _parameter(text: str) -> tuple[str, str | int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--parameter takes NAME=VALUE, not '{text}'")
+    return name, int(value) if value.isdigit() else value

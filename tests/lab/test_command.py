@@ -1,0 +1,76 @@
+"""The command: plan, runs, report, publication, and errors in one line."""
+
+import json
+
+import pytest
+
+from dnn_research.lab import __main__ as lab
+from dnn_research.lab import cost, plan
+from dnn_research.lab.sweep import Sweep
+
+
+@pytest.fixture(autouse=True)
+def quiet_times(monkeypatch):
+    """No steps are timed: a plan's times are said to be a minute."""
+    monkeypatch.setattr(cost, "timed", lambda recipe: cost.Time(10.0, 60.0))
+
+
+def command(experiment, workdir, *more):
+    return lab.main(["--experiment", f"{experiment.path}:laptop", "--workdir", str(workdir), *more])
+
+
+def test_a_dry_run_shows_rows_and_time_and_runs_nothing(tiny_experiment, tmp_path, capsys):
+    assert command(tiny_experiment(), tmp_path / "work", "--dry_run") == 0
+    text = capsys.readouterr().out
+    assert "2 rows x 6 seeds (1 comparisons need 6)" in text and "12 runs are left" in text
+    assert "6 x 60 s = 6.2 min (from a few steps); model.residual=False" in text
+    assert "estimated time: 12.3 min" in text
+    assert not (tmp_path / "work/laptop").exists()
+
+
+def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, capsys):
+    held, work = tiny_experiment(), tmp_path / "work"
+    assert command(held, work, "--rows", "plain", "--minutes", "0") == 0  # no run is begun
+    assert "not yet run; residual − plain: —" in capsys.readouterr().out
+    assert command(held, work, "--run", "residual/seed_0") == 0
+    assert command(held, work, "--report", "--publish") == 0
+    result = json.loads((work / "results.json").read_text())
+    assert [run["status"] for run in result["rows"]["residual"]["runs"]] == ["finished"] + ["missing"] * 5
+    assert (held.path.parent / "results/tiny-laptop/report.html").exists()
+    assert "shortcuts help" in (held.path.parent / "LEDGER.md").read_text()
+    sweep = Sweep(held, work)
+    assert "5 x " in plan.show(sweep, sweep.missing(held.rows), time_steps=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "which experiment?"),
+        (("--experiment", "experiments/none.py"), "no config file experiments/none.py"),
+        (("--experiment", "TINY", "--rows", "plane"), "unknown row of"),
+        (("--experiment", "TINY", "--run", "plain/seed_9"), "unknown run of"),
+        (("--experiment", "TINY", "--cluster", "slurm", "--parameter", "x"), "--parameter takes NAME=VALUE, not 'x'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tiny_experiment, tmp_path, capsys, arguments, message):
+    path = f"{tiny_experiment().path}:laptop"
+    words = [path if word == "TINY" else word for word in arguments]
+    assert lab.main([*words, "--workdir", str(tmp_path / "work")]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_directory_of_another_experiment_is_refused(tiny_experiment, tmp_path, capsys):
+    (tmp_path / "results.json").write_text(json.dumps({"experiment": "lrn", "spec": "experiments/lrn.py:laptop"}))
+    assert command(tiny_experiment(), tmp_path, "--report") == 1
+    assert "holds experiments/lrn.py:laptop; give another --workdir" in capsys.readouterr().err
+
+
+def test_a_network_is_counted_and_timed(tiny_experiment):
+    held = tiny_experiment()
+    network = cost.network(held.load("residual", 0))
+    # conv1 3 -> 4 on 8x8, six 3x3 of 4 to 16 channels, the head: by hand.
+    convolutions = 64 * 9 * (3 * 4 + 2 * 4 * 4) + 16 * 9 * (4 * 8 + 8 * 8) + 4 * 9 * (8 * 16 + 16 * 16)
+    assert network.macs == convolutions + 16 * 4
+    assert network.params == 9 * (12 + 32 + 96 + 384) + 2 * (3 * 4 + 2 * 8 + 2 * 16) + 16 * 4 + 4
+    assert network.latency_ms > 0
