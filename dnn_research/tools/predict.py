@@ -50,6 +50,8 @@ class Predictor:
     ) -> None:
         run = checkpoint.read_run(workdir)
         config = run["config"]
+        if config["task"]["name"] != "classification":
+            raise UserError(f"{workdir} is a run of {config['task']['name']}, whose network knows no labels")
         self._data, self._batch_size = config["data"], batch_size
         self._protocol = protocols.create(
             name=config["eval"]["protocol"], resize=config["eval"]["resize"], image_size=self._data["image_size"]

@@ -28,7 +28,9 @@ def error_of(create, **changes) -> str:
 
 def test_unknown_kind(create):
     message = error_of(create, source="tfsd:mnist")
-    assert message == ("unknown data.source 'tfsd:mnist': the kinds are tfds:NAME[/CONFIG][:VERSION], synthetic")
+    assert message == (
+        "unknown data.source 'tfsd:mnist': the kinds are tfds:NAME[/CONFIG][:VERSION], images:PATH, synthetic"
+    )
 
 
 def test_unreadable_locator(create):
