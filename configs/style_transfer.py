@@ -53,7 +53,12 @@ LAPTOP = {
     "record.every_steps": 25,
 }
 
-SMOKE = {"task.loss_network.weights": "random", "task.loss_network.rescale": "none", "data.image_size": 64}
+SMOKE = {
+    "data.image_size": 64,
+    "task.style_size": 64,
+    "task.loss_network.weights": "random",
+    "task.loss_network.rescale": "none",
+}
 
 
 def get_config() -> ConfigDict:

@@ -45,7 +45,7 @@ LAPTOP = {
     "record.every_steps": 50,
 }
 
-SMOKE = {"task.loss_network.weights": "random", "task.loss_network.rescale": "none"}
+SMOKE = {"data.image_size": 96, "task.loss_network.weights": "random", "task.loss_network.rescale": "none"}
 
 
 def get_config() -> ConfigDict:

@@ -294,7 +294,7 @@ def _parse(text: str, kind: type) -> Any:
             raise ValueError(text)
         return value
     if kind is tuple:
-        if re.fullmatch(r"[A-Za-z_*][\w*?/.\[\]-]*(,[A-Za-z_*][\w*?/.\[\]-]*)*", text):
+        if re.fullmatch(r"[A-Za-z_*/~][\w*?/.:~\[\]-]*(,[A-Za-z_*/~][\w*?/.:~\[\]-]*)*", text):
             return tuple(text.split(","))
         value = ast.literal_eval(text)
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)

@@ -25,7 +25,11 @@ ORDINARY = {
     "resnet18": (),
     "quickstart": (),
     "mobilenet:shallow": ("data.image_size=96",),
-}
+    "style_transfer": ("model.width_factor=0.125", "task.loss_network.model.width_factor=0.0625"),
+    "super_resolution": (
+        "model.width_factor=0.125", "task.loss_network.model.width_factor=0.0625", "data.image_size=32",
+    ),
+}  # fmt: skip
 
 SLOW = (
     "alexnet", "alexnet:ungrouped", "alexnet:caffe", "alexnet:caffenet", "alexnet:torchvision",
@@ -33,6 +37,8 @@ SLOW = (
     "nin", "nin:cifar100", "nin:svhn", "nin:imagenet",
     "googlenet", "googlenet:batch_norm", "googlenet:torchvision",
     "mobilenet", "mobilenet:fullconv", "mobilenet:shallow",
+    "style_transfer", "style_transfer:released",
+    "super_resolution", "super_resolution:pixel", "super_resolution:x8", "super_resolution:x8-pixel",
     "resnet34", "resnet50", "resnet101", "resnet152", "resnet110_cifar10", "finetune",
 )  # fmt: skip
 
@@ -90,7 +96,10 @@ def test_runs_to_its_end(run, overrides, workdir):
     for split in splits:
         model, variables = checkpoint.load_network(workdir, ema=split == "eval_ema")
         assert type(model) is models.MODELS[config.model.name]
-        assert jax.eval_shape(model.apply, variables, images).shape == (1, config.data.synthetic_classes)
+        shape = models.input_shape(model, images.shape[1:])
+        made = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+        pictures = config.model.name in models.IMAGE_NETWORKS
+        assert made.shape == (images.shape if pictures else (1, config.data.synthetic_classes))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
 
 

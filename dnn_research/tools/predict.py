@@ -52,6 +52,8 @@ class Predictor:
     ) -> None:
         run = checkpoint.read_run(workdir)
         config = run["config"]
+        if config["task"]["name"] != "classification":
+            raise UserError(f"{workdir} is a run of {config['task']['name']}, whose network knows no labels")
         self._data, self._batch_size = config["data"], batch_size
         own = {key: config["eval"].get(key) for key in ("resize", "scales", "flip", "multiple")}
         self._protocol = protocols.create(name=config["eval"]["protocol"], image_size=self._data["image_size"], **own)

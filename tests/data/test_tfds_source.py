@@ -30,7 +30,7 @@ def test_unknown_kind(create):
     message = error_of(create, source="tfsd:mnist")
     assert message == (
         "unknown data.source 'tfsd:mnist': the kinds are tfds:NAME[/CONFIG][:VERSION], "
-        "folder:PATH, tar:PATH, npz:PATH, synthetic"
+        "folder:PATH, tar:PATH, npz:PATH, images:PATH, synthetic"
     )
 
 

@@ -1,0 +1,167 @@
+"""Style transfer through the loop: it learns, its loss network is fixed, not saved, and known by its checksum."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dnn_research import checkpoint, recipe, train
+from dnn_research.errors import UserError
+from dnn_research.tasks import loss_network, objective
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "data.source=synthetic", "data.synthetic_examples=10", "data.image_size=16", "data.augment.shorter_side=(16,20)",
+    "data.num_workers=0", "eval.resize=16", "eval.batch_size=4", "batch_size=8", "train.num_steps=6",
+    "eval.every_steps=3", "checkpoint.every_steps=3", "record.every_steps=2", "model.width_factor=0.125",
+    "model.variant=pytorch", "task.loss_network.weights=random", "task.loss_network.model.width_factor=0.0625",
+    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee",
+)  # fmt: skip
+
+
+def load(*overrides):
+    return recipe.load(str(ROOT / "configs/style_transfer.py"), [*TINY, *overrides])
+
+
+def lines(workdir, split):
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["split"] == split]
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    there = jax.local_devices()
+
+    def use(count):
+        monkeypatch.setattr(jax, "local_devices", lambda: there[:count])
+        monkeypatch.setattr(jax, "local_device_count", lambda: count)
+        monkeypatch.setattr(jax, "device_count", lambda: count)
+
+    use(1)
+    return use
+
+
+def test_trains_resumes_and_saves_no_loss_network(tmp_path, devices, monkeypatch):
+    results = train.train(load(), tmp_path / "run")
+    assert set(results) == {f"eval/{n}" for n in ("examples", *objective.LOSSES.names)}
+    assert results["eval/examples"] == 10
+    assert lines(tmp_path / "run", "train")[-1]["style_loss"] < lines(tmp_path / "run", "train")[0]["style_loss"]
+
+    folder = checkpoint.find(tmp_path / "run")
+    saved, manifest = checkpoint.restore(folder)
+    assert "constants" not in saved and not any("loss_network" in name for name in manifest.leaves)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())["task"]
+    assert facts["loss_network"]["weights"] == "random weights (seed 0)"
+    assert len(facts["loss_network"]["sha256"]) == len(facts["style_images"]["builtin:tissue"]) == 64
+
+    model, variables = checkpoint.load_network(tmp_path / "run")
+    assert model.styles == 2
+    assert model.apply(variables, np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 16, 16, 3)
+    evaluated = train.evaluate_run(load(), tmp_path / "run", "latest", print)
+    assert evaluated == pytest.approx(results)
+
+    # Interrupted and gone on with: the same bits.
+    monkeypatch.setattr(train.Every, "__call__", _interrupting(train.Every.__call__))
+    with pytest.raises(KeyboardInterrupt):
+        train.train(load(), tmp_path / "again")
+    monkeypatch.undo()
+    devices(1)
+    train.train(load(), tmp_path / "again")
+    again = checkpoint.restore(checkpoint.find(tmp_path / "again"))[0]
+    jax.tree.map(np.testing.assert_array_equal, saved["params"], again["params"])
+
+
+def _interrupting(call):
+    def stop(self, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        return call(self, step)
+
+    return stop
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path, devices):
+    train.train(load("train.num_steps=3"), tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    run = json.loads(path.read_text())
+    run["task"]["loss_network"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(run))
+    for go_on in (
+        lambda: train.train(load("train.num_steps=3"), tmp_path / "run"),
+        lambda: train.evaluate_run(load("train.num_steps=3"), tmp_path / "run", "latest", print),
+    ):
+        with pytest.raises(UserError, match=r"something else that has the same name.*loss_network\.sha256: 0000"):
+            go_on()
+
+
+def test_two_devices_are_one(tmp_path, devices):
+    for count in (1, 2):
+        devices(count)
+        train.train(load("train.num_steps=3"), tmp_path / str(count))
+    for split in ("train", "eval"):
+        for one, two in zip(lines(tmp_path / "1", split), lines(tmp_path / "2", split), strict=True):
+            for name in ("loss", "style_loss", "content_loss", "tv_loss"):
+                assert one[name] == pytest.approx(two[name], rel=1e-3)
+
+
+def make(layers=("relu1_2", "relu3_3"), **changes):
+    arguments = {
+        "weights": "random", "step": "latest", "model": {"name": "vgg", "variant": "D", "width_factor": 0.0625},
+        "pooling": None, "rescale": "none", "seed": 0, "layers": layers, "dtype": np.float32,
+    }  # fmt: skip
+    return loss_network.create(**{**arguments, **changes})
+
+
+def test_a_loss_network_keeps_what_its_layers_need():
+    network = make()
+    assert set(network.constants["variables"]["params"]) == {
+        "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3",
+    }  # fmt: skip
+    assert network.layers == ("relu1_2", "relu3_3")
+    assert make().facts == network.facts
+    assert make(seed=1).facts["sha256"] != network.facts["sha256"]
+    average = make(pooling="average")
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    run = lambda n: jax.jit(n.features)(n.constants, pixels)  # noqa: E731
+    np.testing.assert_array_equal(run(network)["relu1_2"], run(average)["relu1_2"])
+    assert np.abs(run(network)["relu3_3"] - run(average)["relu3_3"]).max() > 0
+
+
+def test_rescaling_makes_losses_independent_of_the_weights_scale(tmp_path, monkeypatch):
+    """Twice the first layer's weights are twice its activations, and the same losses."""
+    measured = {}
+    create = loss_network.models.initialize
+    for factor in (1.0, 2.0):
+        monkeypatch.setattr(
+            loss_network.models, "initialize", lambda *a, f=factor: jax.tree.map(lambda x: f * x, create(*a))
+        )
+        for rescale in loss_network.RESCALINGS:
+            network = make(rescale=rescale)
+            pixels = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+            measured[factor, rescale] = jax.jit(network.features)(network.constants, pixels)["relu3_3"]
+    assert np.abs(measured[1.0, "none"] - measured[2.0, "none"]).max() > 1
+    for rescale in ("layers", "filters"):
+        np.testing.assert_allclose(measured[1.0, rescale], measured[2.0, rescale], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("task.content_layer=relu9_9", "VGG has no activation 'relu9_9'; it has relu1_1, relu1_2"),
+        ("task.loss_network.weights=runs/none", "there is no run in runs/none; train one"),
+        ("task.loss_network.rescale=maps", r"unknown task\.loss_network\.rescale 'maps'"),
+        ("task.normalization=mine", r"unknown task\.normalization 'mine'"),
+        ("task.style_weight=-1", "must not be negative"),
+        ("task.style_images=()", "must name at least one picture"),
+        ("task.style_images=no/such.png", r"no/such\.png: No such file"),
+        ("model.styles=3", r"model\.styles=3, but task\.style_images names 2"),
+        ("model.name=resnet", "trains the network transform_net"),
+        ("checkpoint.best_metric=eval/top1_accuracy", r"unknown checkpoint\.best_metric"),
+    ],
+)
+def test_what_is_wrong_is_one_line(override, complaint):
+    with pytest.raises(UserError, match=complaint) as raised:
+        train.set_up(load(override))
+    assert "\n" not in str(raised.value)
