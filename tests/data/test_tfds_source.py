@@ -51,8 +51,9 @@ def test_not_prepared_gives_the_commands(create, tmp_path):
     lines = error_of(create, source="tfds:cifar10", dir=str(tmp_path)).splitlines()
     assert lines[0].startswith(f"data set cifar10 is not prepared in {tmp_path}: ")
     assert all(line.startswith("    ") for line in lines[1:])
-    assert "tensorflow-cpu tensorflow-datasets importlib_resources" in lines[2]
-    assert f"tfds.builder('cifar10', data_dir='{tmp_path}', file_format='array_record')" in lines[3]
+    assert lines[1] == "    python -m dnn_research.tools.data prepare cifar10 FOLDER_WITH_THE_ARCHIVES"
+    assert "tensorflow-cpu tensorflow-datasets importlib_resources" in lines[4]
+    assert f"tfds.builder('cifar10', data_dir='{tmp_path}', file_format='array_record')" in lines[5]
 
 
 def test_imagenet_not_prepared_names_the_files(create, tmp_path):
