@@ -339,6 +339,16 @@ def test_evaluating_a_checkpoint_gives_what_training_wrote(tmp_path, devices):
         train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "11", said.append)
 
 
+def test_results_carry_what_they_were_measured_under(tmp_path, devices):
+    run(tmp_path)
+    names = ("protocol", "protocol_hash", "dataset", "dataset_version", "dataset_split")
+    conditions = {name: lines(tmp_path, "eval")[-1][name] for name in names}
+    assert conditions == checkpoint.read_manifest(tmp_path / "checkpoints/12").conditions
+    assert conditions["protocol"] == "original(8)" and conditions["dataset_split"] == "test"
+    written = b"".join(file.read_bytes() for file in (tmp_path / "tensorboard").iterdir())
+    assert b"eval_confusion" in written and b"eval_classes" in written
+
+
 def test_a_finished_run_gives_back_its_network(tmp_path, devices):
     results = run(tmp_path)
     model, variables = checkpoint.load_network(tmp_path)
