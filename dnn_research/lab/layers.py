@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnn_research import checkpoint, parallel, train
+from dnn_research.lab import identity
 from dnn_research.models.layers import BatchNorm
 from dnn_research.recipe import Recipe, apply
 
@@ -26,7 +27,7 @@ def write(recipe: Recipe, workdir: Path) -> None:
     """Looks at the layers of a trained run and writes `layers.json`.
 
     It holds `response_std` of the trained network, and `gradient_norm_initial` and `gradient_norm_final`: name of a
-    layer -> number, in the order of the layers.
+    layer -> number, in the order of the layers; and `extended_error`, see `identity.error`.
     """
     unrolled = _unrolled(recipe)
     setup = train.set_up(unrolled)
@@ -42,6 +43,7 @@ def write(recipe: Recipe, workdir: Path) -> None:
                 "response_std": response_std(setup.task.model, trained, images),
                 "gradient_norm_initial": gradients({"params": params, **model_state}, batch),
                 "gradient_norm_final": gradients(trained, batch),
+                "extended_error": identity.error(recipe, workdir),
             }
         )
     )

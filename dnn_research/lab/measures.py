@@ -171,10 +171,16 @@ MEASURES: dict[str, Measure] = {
         unit="",
         layers=True,
     ),
+    "extended_error": Measure(
+        "test error of the network extended to 110 layers by identities [%]",
+        lambda records: records.layers["extended_error"],
+        None,
+        layers=True,
+    ),
     "gradient_ratio_initial": Measure(
         "norm of the first layer's gradient over the last convolution's, at initialisation",
         _first_over_last("gradient_norm_initial"),
-        _first_over_last("gradient_norm_initial"),
+        None,
         ratio=True,
         unit="times",
         layers=True,

@@ -13,7 +13,7 @@ from dnn_research import recipe
 from dnn_research.errors import UserError
 from dnn_research.lab import cost, measures, statistics, verdict
 from dnn_research.lab.experiment import Claim, Experiment
-from dnn_research.lab.measures import MEASURES, Measure
+from dnn_research.lab.measures import MEASURES
 from dnn_research.lab.sweep import DIVERGED, FAILED, Run, Sweep, read_outcome
 
 Result = dict[str, Any]
@@ -85,7 +85,7 @@ def _run(sweep: Sweep, run: Run) -> Result:
     diverged = outcome.status == DIVERGED
     records = measures.read(run.workdir, outcome.total_steps)
     for name in sweep.experiment.measures:
-        value = _or_nan(MEASURES[name], records, diverged=diverged)
+        value = measures.value(MEASURES[name], records, diverged=diverged)
         result["values"][name] = value if math.isfinite(value) else None
     result["environment"] = _environment(run.workdir)
     result["protocol"] = records.evaluation[-1]["protocol"] if records.evaluation else None
@@ -96,13 +96,6 @@ def _run(sweep: Sweep, run: Run) -> Result:
     if records.layers:
         result["layers"] = dict(records.layers)
     return result
-
-
-def _or_nan(measure: Measure, records: measures.Records, *, diverged: bool) -> float:
-    try:
-        return measures.value(measure, records, diverged=diverged)
-    except KeyError:  # a diverged network whose layers nobody looked at
-        return math.nan
 
 
 def _environment(workdir: Path) -> Result:
