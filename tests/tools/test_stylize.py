@@ -22,7 +22,7 @@ SMALL = (
 )  # fmt: skip
 STYLE = (
     *SMALL, "data.image_size=16", "data.augment.shorter_side=(16,16)", "eval.resize=16", "model.variant=pytorch",
-    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee",
+    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee", "model.styles=2",
 )  # fmt: skip
 LARGER = (*SMALL, "data.image_size=32", "data.augment.shorter_side=(32,32)", "eval.resize=32")
 
@@ -61,7 +61,7 @@ def photos(tmp_path):
     Image.fromarray(photo).convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(photo[..., 0]).save(folder / "gray.png")
     Image.fromarray(np.dstack([photo, photo[..., 0]])).save(folder / "deep" / "alpha.png")
-    Image.fromarray((photo[..., 0].astype(np.uint16) * 257)).save(folder / "deep" / "sixteen.png")
+    Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(folder / "deep" / "sixteen.png")
     Image.fromarray(photo[:1, :1]).save(folder / "pixel.png")
     frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:], duration=80)
