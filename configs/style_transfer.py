@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
     config.model.variant = "paper"
     config.model.norm = placeholder(str)
     config.model.upsampling = placeholder(str)
-    config.model.styles = placeholder(int)
+    config.model.styles = 1
     config.model.border = placeholder(int)
     config.model.width_factor = 1.0
 

@@ -46,6 +46,7 @@ class Options:
         colors: `style`: the style's; `histogram`: the style image first gets the photograph's mean colour and
             covariance; `luminance`: the result gets the photograph's chrominance.
         seed: of the noise.
+        style_size: the length in pixels to which a style image's longer side is scaled; None: the result's.
     """
 
     optimizer: str = "lbfgs"
@@ -55,6 +56,7 @@ class Options:
     sizes: tuple[int, ...] = (512,)
     colors: str = "style"
     seed: int = 0
+    style_size: int | None = None
 
     def __post_init__(self) -> None:
         choose(dict.fromkeys(OPTIMIZERS), self.optimizer, "optimizer")
@@ -76,7 +78,7 @@ def optimize(
 
     Args:
         photo: uint8 [h, w, 3].
-        styles: uint8 [h, w, 3] each; scaled so that the longer sides are the result's.
+        styles: uint8 [h, w, 3] each; scaled as the options say.
         mixture: the weight of each style's Gram matrices; they are divided by their sum.
         goal: the losses.
         options: how.
@@ -89,7 +91,7 @@ def optimize(
     content, made, done = photo, None, 0
     for size in options.sizes:
         content = pictures.fit(photo, size)
-        shown = [pictures.fit(style, size) for style in styles]
+        shown = [pictures.fit(style, options.style_size or size) for style in styles]
         if options.colors == "histogram":
             shown = [match_colors(style, content) for style in shown]
         if made is not None:

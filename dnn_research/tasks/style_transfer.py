@@ -41,7 +41,7 @@ def create(
     """Training a transform network on photographs.
 
     Args:
-        model: the section `model`: the network's name and fields; `styles` None means as many as there are images.
+        model: the section `model`: the network's name and fields; `styles` is the number of style images.
         train: the section `train`, of which `dtype` and `batch_norm_axis` matter here.
         dataset: photographs; labels are not looked at.
         axis: the loop's device axis; this task needs none.
@@ -127,8 +127,6 @@ def _network(model: Mapping[str, Any], styles: int, dtype: Any, batch_norm_axis:
     fields = dict(model)
     if fields["name"] != "transform_net":
         raise UserError(f"task style_transfer trains the network transform_net, not '{fields['name']}'")
-    if fields["styles"] is None:
-        fields["styles"] = styles
     if fields["styles"] != styles:
-        raise UserError(f"model.styles={fields['styles']}, but task.style_images names {styles}")
+        raise UserError(f"model.styles={fields['styles']}, but task.style_images names {styles}: make them equal")
     return models.create(**fields, dtype=dtype, batch_norm_axis=batch_norm_axis)

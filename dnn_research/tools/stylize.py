@@ -10,45 +10,19 @@ upright by their EXIF tag and keep their transparency. Nothing is overwritten wi
 """
 
 import argparse
+import collections
 import dataclasses
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from dnn_research import process
 from dnn_research.errors import UserError
 
-# What --method optimize minimizes unless told otherwise. `gatys`: VGG-19 with average pooling, alpha / beta = 1e-3, no
-# total variation. `johnson`: the losses of the networks here, as configs/style_transfer.py has them.
-PRESETS: dict[str, dict[str, Any]] = {
-    "gatys": {
-        "normalization": "gatys",
-        "content_layer": "relu4_2",
-        "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        "content_weight": 1e-3,
-        "style_weight": 1.0,
-        "tv_weight": 0.0,
-        "rescale": "filters",
-        "variant": "E",
-        "pooling": "average",
-    },
-    "johnson": {
-        "normalization": "paper",
-        "content_layer": "relu2_2",
-        "style_layers": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
-        "content_weight": 1.0,
-        "style_weight": 1.0,
-        "tv_weight": 1e-7,
-        "rescale": "layers",
-        "variant": "D",
-        "pooling": "max",
-    },
-}
-
+PRESETS = ("gatys", "johnson")
 # uint8 [h, w, 3], and what the picture is called -> the painted one.
 Paint = Callable[[np.ndarray, str], np.ndarray]
 
@@ -66,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = _parser().parse_args(arguments)
         process.use_compilation_cache()
         jobs = plan(known.paths, known.output, overwrite=known.overwrite)
-        paint = _by_network(known) if known.method == "network" else _by_optimization(known)
+        # Here, not above: jax takes seconds to import, which a mistyped option should not cost.
+        from dnn_research.tools import painters
+
+        paint = (painters.by_network if known.method == "network" else painters.by_optimization)(known)
         return run(jobs, paint, size=known.size, overwrite=known.overwrite)
     except (UserError, OSError) as error:
         if "--debug" in (arguments or sys.argv):
@@ -97,9 +74,9 @@ def plan(paths: Sequence[Path], output: Path, *, overwrite: bool) -> list[tuple[
     for file in files:
         inside = next((file.relative_to(folder) for folder in folders if file.is_relative_to(folder)), Path(file.name))
         jobs.append((file, output / inside))
-    twice = [target for number, (_, target) in enumerate(jobs) if target in [other for _, other in jobs[:number]]]
-    if twice:
-        raise UserError(f"two of the pictures would become {twice[0]}; paint them into different folders")
+    target, times = collections.Counter(target for _, target in jobs).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"{times} of the pictures would become {target}; paint them into different folders")
     for _, target in jobs:
         if target.exists() and not overwrite:
             raise UserError(f"{target} exists; give another --output, or --overwrite")
@@ -140,166 +117,6 @@ def _like(alpha: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return images.resize(alpha[..., None], *frame.shape[:2])[..., 0]
 
 
-# ------------------------------------------------------------------------------------------------------- by a network
-
-
-def _by_network(known: argparse.Namespace) -> Paint:
-    """Painting by the network of a run."""
-    from dnn_research import checkpoint
-    from dnn_research.models.transform_net import TransformNet
-    from dnn_research.tasks import pixels
-    from dnn_research.tools import tiles
-
-    if known.workdir is None:
-        raise UserError("--workdir, of a trained network, is missing; --method optimize needs none")
-    run = checkpoint.read_run(known.workdir)
-    config = run["config"]
-    if config["task"]["name"] != "style_transfer":
-        raise UserError(f"{known.workdir} is a run of {config['task']['name']}; style_transfer paints pictures")
-    names = config["task"]["style_images"]
-    model, variables = checkpoint.load_network(known.workdir, known.checkpoint, ema=known.ema)
-    assert isinstance(model, TransformNet)
-    mixture = _mixture(known.style, names)
-    memory = None if known.memory is None else int(known.memory * 2**30)
-    painter = tiles.Painter(
-        model, variables, tuple(config["data"]["mean"]), tuple(config["data"]["std"]), tile=known.tile, memory=memory
-    )
-    measure = _measure(config["task"], names, mixture) if known.measure else None
-    print(f"{known.workdir}: styles {', '.join(names)}; {_about(run['task']['loss_network'])}", flush=True)
-
-    def paint(image: np.ndarray, name: str) -> np.ndarray:
-        height, width = image.shape[:2]
-        side, needed = painter.plan(height, width)
-        how = "in one piece" if side is None else f"in tiles of {side} pixels"
-        print(f"{name}: {width}x{height}, {how}, {needed / 2**30:.2f} GiB", flush=True)
-        start = time.perf_counter()
-        made = painter.paint(image, mixture)
-        line = f"{name}: {time.perf_counter() - start:.1f} s"
-        print(f"{line}; {measure(image, made)}" if measure else line, flush=True)
-        return pixels.keep_chrominance(made, image) if known.colors == "luminance" else made
-
-    if known.colors == "histogram":
-        raise UserError("--colors histogram is for --method optimize: a trained network has its style's colours")
-    return paint
-
-
-def _mixture(given: Sequence[str] | None, names: Sequence[str]) -> np.ndarray:
-    """The weight of each of a network's styles, from `NAME[=WEIGHT]` words; none: the first style."""
-    from dnn_research.data import pictures
-
-    short = pictures.names(names)
-    mixture = np.zeros(len(names), np.float32)
-    for name, weight in _weighted(given or [short[0]]):
-        if name not in (*short, *names):
-            raise UserError(f"the network has no style '{name}'; it has {', '.join(short)}")
-        mixture[short.index(name) if name in short else list(names).index(name)] += weight
-    return mixture / mixture.sum()
-
-
-def _weighted(words: Sequence[str]) -> Iterator[tuple[str, float]]:
-    for word in words:
-        name, equals, text = word.rpartition("=")
-        try:
-            weight = float(text) if equals else 1.0
-        except ValueError:
-            name, weight = word, 1.0
-        if not weight > 0:
-            raise UserError(f"--style {word}: a weight must be positive")
-        yield (name if equals and name else word), weight
-
-
-def _measure(section: dict[str, Any], names: Sequence[str], mixture: np.ndarray) -> Callable[..., str]:
-    """(photograph, painted) -> the losses of both, as the run's task has them."""
-    import jax
-    import jax.numpy as jnp
-
-    from dnn_research.data import pictures
-    from dnn_research.tasks import objective
-
-    goal = objective.create(
-        **{key: section[key] for key in ("content_layer", "content_weight", "style_weight", "tv_weight")},
-        normalization=section["normalization"], style_layers=tuple(section["style_layers"]),
-        network=section["loss_network"], dtype=np.float32,
-    )  # fmt: skip
-    styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in names]
-    constants = goal.constants(styles)
-    run = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), jnp.asarray(mixture[None])))
-
-    def measure(photo: np.ndarray, made: np.ndarray) -> str:
-        shown = photo[None].astype(np.float32)
-        painted = run(constants, made[None].astype(np.float32), shown)
-        own = run(constants, shown, shown)
-        return (
-            f"style loss {float(painted['style_loss'][0]):.4g} (the photograph's own {float(own['style_loss'][0]):.4g})"
-            f", content loss {float(painted['content_loss'][0]):.4g}, loss {float(painted['loss'][0]):.4g}"
-        )
-
-    return measure
-
-
-def _about(facts: dict[str, Any]) -> str:
-    return f"losses by {facts['network']}, {facts['weights']}"
-
-
-# ---------------------------------------------------------------------------------------------------- by optimization
-
-
-def _by_optimization(known: argparse.Namespace) -> Paint:
-    """Painting by optimizing pixels."""
-    from dnn_research.data import pictures
-    from dnn_research.tasks import objective, pixels
-
-    if not known.style:
-        raise UserError("--style, a picture to take the style from, is missing: a path, or builtin:tissue")
-    preset = PRESETS[known.preset]
-    chosen = {
-        key: preset[key] if getattr(known, key) is None else getattr(known, key)
-        for key in ("content_layer", "style_layers", "content_weight", "style_weight", "tv_weight", "normalization")
-    }
-    pooling = known.pooling or preset["pooling"]
-    goal = objective.create(
-        **chosen,
-        network={
-            "weights": known.loss_network, "step": "latest", "pooling": pooling,
-            "model": {"name": "vgg", "variant": preset["variant"], "width_factor": known.width_factor},
-            "rescale": known.rescale or preset["rescale"], "seed": known.seed,
-        },
-        dtype=np.float32,
-    )  # fmt: skip
-    weighted = list(_weighted(known.style))
-    styles, mixture = [pictures.read_still(name) for name, _ in weighted], [weight for _, weight in weighted]
-    print(f"styles {', '.join(name for name, _ in weighted)}; {_about(dict(goal.network.facts))}", flush=True)
-
-    def paint(image: np.ndarray, name: str) -> np.ndarray:
-        longest = max(image.shape[:2])
-        sizes = tuple(size for size in known.scales if size < longest)
-        options = pixels.Options(
-            known.optimizer, known.iterations, known.learning_rate, known.start, (*sizes, longest), known.colors,
-            known.seed,
-        )  # fmt: skip
-        if longest > 2048:
-            raise UserError(f"{name}: {longest} pixels are too many to optimize; --size 512 scales it down")
-        start = time.perf_counter()
-
-        def report(number: int, losses: dict[str, float], picture: Callable[[], np.ndarray]) -> None:
-            if number == 1 or number % known.every == 0:
-                print(
-                    f"{name}: iteration {number:,}, {time.perf_counter() - start:.1f} s, style loss "
-                    f"{losses['style_loss']:.4g}, content loss {losses['content_loss']:.4g}, loss "
-                    f"{losses['loss']:.4g}",
-                    flush=True,
-                )
-                if known.progress is not None:
-                    known.progress.mkdir(parents=True, exist_ok=True)
-                    still = pictures.Picture((picture(),), (None,))
-                    stem = Path(name.partition(",")[0]).stem
-                    pictures.write(known.progress / f"{stem}_{number:05d}.png", still, overwrite=True)
-
-        return pixels.optimize(image, styles, mixture, goal, options, report)
-
-    return paint
-
-
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
@@ -324,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--colors", choices=("style", "histogram", "luminance"), default="style",
                         help="luminance: the photograph's colours; histogram: the style gets them first")  # fmt: skip
     network = parser.add_argument_group("a trained network")
-    network.add_argument("--workdir", type=Path, help="of its run")
+    network.add_argument("--workdir", type=Path, help="of its run; with --method optimize the losses are this run's")
     network.add_argument("--checkpoint", default="latest", help="latest (default), best, or a step")
     network.add_argument("--ema", action="store_true", help="the moving average of the parameters")
     network.add_argument("--tile", type=int, metavar="PIXELS", help="paint in tiles of this side")
@@ -332,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--measure", action="store_true", help="print the losses of the run's task")
     pixels = parser.add_argument_group("--method optimize")
     pixels.add_argument("--loss_network", default="random", help="a work directory, or random (default)")
-    pixels.add_argument("--preset", choices=tuple(PRESETS), default="gatys", help="the losses' defaults")
+    pixels.add_argument("--preset", choices=PRESETS, default="gatys", help="the losses' defaults")
     pixels.add_argument("--optimizer", choices=("lbfgs", "adam"), default="lbfgs")
     pixels.add_argument("--iterations", type=int, default=300, help="at each size (default 300)")
     pixels.add_argument("--learning_rate", type=float, default=10.0, help="of adam, in 0..255 (default 10)")

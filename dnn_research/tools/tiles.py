@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, UInt8
 
 from dnn_research.errors import UserError
 from dnn_research.models.image_layers import GIVEN
@@ -71,6 +71,7 @@ class Painter:
         self._mean, self._std = (np.asarray(x, np.float32).reshape(1, 1, 1, 3) for x in (mean, std))
         self._tile, self._memory = tile, memory
         self._norms = model.normalizations if model.parts.norm == "instance" else []
+        self._programs: dict[tuple[int, int, bool], Any] = {}
 
     def plan(self, height: int, width: int) -> tuple[int | None, int]:
         """How a picture of this size will be painted: the tile's side (None: in one piece) and the bytes it takes.
@@ -104,7 +105,7 @@ class Painter:
         canvas = mirror(image, (border, border + below), (border, border + right))
         weights = jnp.asarray(mixture, jnp.float32)[None]
         if side is None:
-            painted = np.asarray(self._painted(self._variables, canvas[None], weights))[0]
+            painted = self._painted(self._variables, canvas, weights)
         else:
             painted = self._in_tiles(canvas, side, weights)
         return painted[:height, :width]
@@ -116,7 +117,7 @@ class Painter:
         painted = np.empty((height, width, 3), np.uint8)
         for rows, columns in tiles(canvas.shape[:2], side):
             tile = canvas[rows.start : rows.end, columns.start : columns.end]
-            made = np.asarray(self._painted(variables, tile[None], weights))[0]
+            made = self._painted(variables, tile, weights)
             (top, bottom), (left, right) = (
                 (max(span.first, border), min(span.last, size - border))
                 for span, size in zip((rows, columns), canvas.shape[:2], strict=True)
@@ -152,15 +153,24 @@ class Painter:
             }
         return {GIVEN: given} if given else {}
 
-    @functools.cached_property
-    def _painted(self) -> Any:
-        """Compiled: (variables, uint8 [1, h, w, 3], mixture) -> uint8 pixels."""
+    def _painted(self, variables: Any, tile: np.ndarray, weights: Array) -> np.ndarray:
+        """uint8 [h, w, 3] through the network in one piece."""
+        program = self._program(variables, (tile.shape[0], tile.shape[1]))
+        return np.asarray(program(variables, tile[None], weights))[0]
 
-        def painted(variables: Any, tile: Array, weights: Array) -> Array:
-            made = self._model.apply(variables, self._normalized(tile), mixture=weights)
-            return to_bytes(jnp.asarray(made))
+    def _program(self, variables: Any, shape: tuple[int, int]) -> Any:
+        """Compiled for tiles of this shape: (variables, uint8 [1, h, w, 3], mixture) -> uint8 pixels."""
+        key = (*shape, GIVEN in variables)
+        if key not in self._programs:
 
-        return jax.jit(painted)
+            def painted(variables: Any, tile: Array, weights: Array) -> Array:
+                made = self._model.apply(variables, self._normalized(tile), mixture=weights)
+                return to_bytes(jnp.asarray(made))
+
+            tile = jax.ShapeDtypeStruct((1, *shape, 3), np.uint8)
+            weights = jax.ShapeDtypeStruct((1, self._model.styles), np.float32)
+            self._programs[key] = jax.jit(painted).lower(variables, tile, weights).compile()
+        return self._programs[key]
 
     @functools.cache  # noqa: B019  # a painter lives as long as its command
     def _moments(self, norm: Any) -> Any:
@@ -187,14 +197,12 @@ class Painter:
 
         return jax.jit(moments)
 
-    def _normalized(self, tile: Float[Array, "1 h w 3"]) -> Array:
+    def _normalized(self, tile: UInt8[Array, "1 h w 3"]) -> Array:
         return (tile.astype(jnp.float32) - self._mean) / self._std
 
     def _bytes(self, shape: tuple[int, int]) -> int:
         """What painting a canvas of this shape in one piece takes, as the compiler has planned it."""
-        tile = jax.ShapeDtypeStruct((1, *shape, 3), np.uint8)
-        weights = jax.ShapeDtypeStruct((1, self._model.styles), np.float32)
-        planned = self._painted.lower(self._variables, tile, weights).compile().memory_analysis()
+        planned = self._program(self._variables, shape).memory_analysis()
         return int(planned.temp_size_in_bytes + planned.output_size_in_bytes + planned.argument_size_in_bytes)
 
 

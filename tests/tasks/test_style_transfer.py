@@ -17,7 +17,7 @@ TINY = (
     "data.num_workers=0", "eval.resize=16", "eval.batch_size=4", "batch_size=8", "train.num_steps=6",
     "eval.every_steps=3", "checkpoint.every_steps=3", "record.every_steps=2", "model.width_factor=0.125",
     "model.variant=pytorch", "task.loss_network.weights=random", "task.loss_network.model.width_factor=0.0625",
-    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee",
+    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee", "model.styles=2",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ SMALL = (
 )  # fmt: skip
 STYLE = (
     *SMALL, "data.image_size=16", "data.augment.shorter_side=(16,16)", "eval.resize=16", "model.variant=pytorch",
-    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee",
+    "task.style_size=32", "task.style_images=builtin:tissue,builtin:coffee", "model.styles=2",
 )  # fmt: skip
 LARGER = (*SMALL, "data.image_size=32", "data.augment.shorter_side=(32,32)", "eval.resize=32")
 
