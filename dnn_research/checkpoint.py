@@ -338,9 +338,11 @@ def load_network(
     """
     workdir = Path(workdir)
     run = read_run(workdir)
-    fields = run["config"]["model"]
+    # JSON has lists where a config has tuples.
+    held: dict[str, Any] = run["config"]["model"]
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
     if "num_classes" in fields and fields["num_classes"] is None:
-        fields = {**fields, "num_classes": run["num_classes"]}
+        fields["num_classes"] = run["num_classes"]
     variables = load_variables(find(workdir, which), ema=ema)
     return models.create(**fields), jax.tree.map(jnp.asarray, variables)
 

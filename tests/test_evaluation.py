@@ -71,6 +71,7 @@ def devices(monkeypatch):
 def dataset(count=21, image_size=16):
     made = data.create(
         source="synthetic", dir=None, image_size=image_size, channels=3, train_split="train", eval_split="test",
+        holdout_fraction=0.1, holdout_seed=0, damaged="stop", normalization="channel",
         mean=(120.0, 110.0, 100.0), std=(30.0, 25.0, 20.0), augment=None, num_workers=0,
         synthetic_classes=CLASSES, synthetic_examples=count,
     )  # fmt: skip

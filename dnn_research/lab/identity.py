@@ -52,8 +52,7 @@ def error(recipe: Recipe, workdir: Any) -> float:
     deeper = extended(trained, (DEPTH - 2) // 6, residual=model.residual)
     params = deeper.pop("params")
     network = parallel.replicate((params, deeper), setup.layout)
-    step = parallel.on_each_device(train.make_eval_step(setup.task, setup.layout), layout=setup.layout, state=network)
-    return 100 * (1 - train.evaluate(setup, step, network)["top1_accuracy"])
+    return 100 * (1 - train.evaluate(setup, network).values["top1_accuracy"])
 
 
 def _deeper(recipe: Recipe) -> Recipe:

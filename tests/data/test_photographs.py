@@ -20,8 +20,9 @@ def folder(tmp_path):
 
 def test_parts_of_a_folder(folder):
     source = sources.open_source(
-        f"images:{folder}", dir=None, image_size=8, channels=3, synthetic_classes=1, synthetic_examples=1
-    )
+        f"images:{folder}", dir=None, image_size=8, channels=3,
+        holdout_fraction=0.1, holdout_seed=0, synthetic_classes=1, synthetic_examples=1,
+    )  # fmt: skip
     assert source.class_names == ()
     values = [int(source.split("all")[n][0][0, 0, 0]) for n in range(10)]
     assert values == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # in the order of the paths

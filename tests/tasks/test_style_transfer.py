@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -58,7 +59,7 @@ def test_trains_resumes_and_saves_no_loss_network(tmp_path, devices, monkeypatch
 
     model, variables = checkpoint.load_network(tmp_path / "run")
     assert model.styles == 2
-    assert model.apply(variables, np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 16, 16, 3)
+    assert model.apply(variables, jnp.zeros((1, 16, 16, 3))).shape == (1, 16, 16, 3)
     evaluated = train.evaluate_run(load(), tmp_path / "run", "latest", print)
     assert evaluated == pytest.approx(results)
 
@@ -155,7 +156,7 @@ def test_rescaling_makes_losses_independent_of_the_weights_scale(tmp_path, monke
         ("task.normalization=mine", r"unknown task\.normalization 'mine'"),
         ("task.style_weight=-1", "must not be negative"),
         ("task.style_images=()", "must name at least one picture"),
-        ("task.style_images=no/such.png", r"no/such\.png: No such file"),
+        ("task.style_images=no/such.png,builtin:tissue", r"no/such\.png: No such file"),
         ("model.styles=3", r"model\.styles=3, but task\.style_images names 2"),
         ("model.name=resnet", "trains the network transform_net"),
         ("checkpoint.best_metric=eval/top1_accuracy", r"unknown checkpoint\.best_metric"),

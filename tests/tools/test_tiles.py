@@ -1,6 +1,7 @@
 """A picture in tiles is the picture in one piece, whatever the normalization."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -37,7 +38,7 @@ def test_a_picture_in_one_piece_is_the_networks_own_result():
     photo = read_photo("cat")[:80, :96]
     paint = painter("released")
     network = paint._model.clone(border=None)
-    made = network.apply(paint._variables, (photo[None].astype(np.float32) - np.float32(MEAN)))
+    made = network.apply(paint._variables, jnp.asarray(photo[None].astype(np.float32) - np.float32(MEAN)))
     difference = np.abs(np.clip(np.rint(made[0]), 0, 255) - paint.paint(photo, np.ones(1)))
     assert difference.max() <= 1
 
