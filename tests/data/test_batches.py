@@ -179,7 +179,9 @@ PROGRAM = """
 
 
 def start(wait):
-    program = textwrap.dedent(PROGRAM).replace("WAIT", str(wait))
+    # A shell's background jobs, and whatever they start, are born deaf to Ctrl-C.
+    hearing = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program = hearing + textwrap.dedent(PROGRAM).replace("WAIT", str(wait))
     return subprocess.Popen(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
