@@ -47,7 +47,7 @@ def error(recipe: Recipe, workdir: Any) -> float:
     model = recipe.config.model
     if model.name != "resnet_cifar" or model.depth > DEPTH:
         raise UserError(f"only a CIFAR network of up to {DEPTH} layers can be extended to that, not {model.name}")
-    setup = train.set_up(_deeper(recipe))
+    setup = train.set_up(_deeper(recipe), workdir)
     trained = checkpoint.load_variables(checkpoint.find(workdir))
     deeper = extended(trained, (DEPTH - 2) // 6, residual=model.residual)
     params = deeper.pop("params")

@@ -30,7 +30,7 @@ def write(recipe: Recipe, workdir: Path) -> None:
     layer -> number, in the order of the layers; and `extended_error`, see `identity.error`.
     """
     unrolled = _unrolled(recipe)
-    setup = train.set_up(unrolled)
+    setup = train.set_up(unrolled, workdir)
     with setup.dataset.train_batches(batch_size=EXAMPLES, seed=setup.seed) as batches:
         batch = next(batches)
     images = np.asarray(setup.dataset.normalize(batch["image"], batch.get("color_shift")))

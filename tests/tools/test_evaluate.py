@@ -8,6 +8,7 @@ import pytest
 
 from dnn_research import recipe, train
 from dnn_research.tools import evaluate
+from dnn_research.tools.evaluating import members
 
 OVERRIDES = (
     "batch_size=16", "schedule.warmup_epochs=none", "schedule.warmup_steps=none", "model.depth=8",
@@ -109,3 +110,12 @@ def test_classes_and_the_matrix(runs, recorded, tmp_path, capsys):
 def test_bad_input_is_one_line(runs, capsys, arguments, message):
     assert evaluate.main(["--workdir", str(runs / "0"), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_images_are_normalized_by_the_runs_own_statistics(tmp_path, data_dir):
+    own = ("data.normalization=pixel_mean", "data.std=(1.0,)", "data.train_split=train[:500]")
+    train.train(recipe.load("configs/quickstart.py", [*OVERRIDES, *own]), tmp_path / "run")
+    with np.load(tmp_path / "run" / "statistics.npz") as file:
+        kept = file["pixel_mean"]
+    opened = members.open_member(tmp_path / "run", "latest", ema=False, changes={"train_split": "train[500:]"})
+    np.testing.assert_array_equal(opened.dataset.statistics["pixel_mean"], kept)

@@ -61,14 +61,14 @@ class Row:
 
 
 def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, Any]) -> Member:
-    """Opens a run's checkpoint; `changes` go into its section `data`.
+    """Opens a run's checkpoint; `changes` go into its section `data`, images are normalized as the run's were.
 
     Raises:
         UserError: there is no such checkpoint, or the data set cannot be opened.
     """
     run = checkpoint.read_run(workdir)
     config = _tuples(run["config"])
-    dataset = construct(data.create, "config.data", {**config["data"], **changes})
+    dataset = construct(data.create, "config.data", {**config["data"], **changes}, workdir=workdir)
     fields = {**config["model"], "num_classes": config["model"]["num_classes"] or run["num_classes"]}
     if "towers" in fields:
         # How a network runs in training; its parameters are the same on one device.
