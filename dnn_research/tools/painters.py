@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnn_research import checkpoint
-from dnn_research.data import pictures
+from dnn_research.data import load_normalization, pictures
 from dnn_research.errors import UserError
 from dnn_research.models.transform_net import TransformNet
 from dnn_research.tasks import objective, pixels
@@ -65,9 +65,7 @@ def by_network(known: argparse.Namespace) -> Paint:
     assert isinstance(model, TransformNet)
     mixture = _mixture(known.style, names)
     memory = None if known.memory is None else int(known.memory * 2**30)
-    painter = tiles.Painter(
-        model, variables, tuple(config["data"]["mean"]), tuple(config["data"]["std"]), tile=known.tile, memory=memory
-    )
+    painter = tiles.Painter(model, variables, load_normalization(known.workdir), tile=known.tile, memory=memory)
     measure = _measure(config["task"], names, mixture) if known.measure else None
     print(f"{known.workdir}: styles {', '.join(names)}; {_about(run['task']['loss_network'])}", flush=True)
 

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
+from dnn_research.data import Normalization
 from dnn_research.errors import UserError
 from dnn_research.models.image_layers import GIVEN
 from dnn_research.models.transform_net import TransformNet
@@ -47,8 +48,7 @@ class Painter:
     Args:
         model: the network.
         variables: its variables.
-        mean: of R, G and B, in units of 0..255, that its images are normalized by.
-        std: likewise.
+        normalize: how it sees images.
         tile: height and width of a tile in pixels; None: the whole picture where it fits, else as large as fits.
         memory: in bytes, what may be used; None: half of what is free.
     """
@@ -57,8 +57,7 @@ class Painter:
         self,
         model: TransformNet,
         variables: Any,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        normalize: Normalization,
         *,
         tile: int | None = None,
         memory: int | None = None,
@@ -68,7 +67,7 @@ class Painter:
         self._border = model.lineage.border
         self._model = model.clone(border=0)
         self._variables = variables
-        self._mean, self._std = (np.asarray(x, np.float32).reshape(1, 1, 1, 3) for x in (mean, std))
+        self._normalize = normalize
         self._tile, self._memory = tile, memory
         self._norms = model.normalizations if model.parts.norm == "instance" else []
         self._programs: dict[tuple[int, int, bool], Any] = {}
@@ -164,7 +163,7 @@ class Painter:
         if key not in self._programs:
 
             def painted(variables: Any, tile: Array, weights: Array) -> Array:
-                made = self._model.apply(variables, self._normalized(tile), mixture=weights)
+                made = self._model.apply(variables, self._normalize(tile), mixture=weights)
                 return to_bytes(jnp.asarray(made))
 
             tile = jax.ShapeDtypeStruct((1, *shape, 3), np.uint8)
@@ -179,7 +178,7 @@ class Painter:
 
         def moments(variables: Any, tile: Array, weights: Array, bounds: Array) -> tuple[Array, Array, Array]:
             _, kept = self._model.apply(
-                variables, self._normalized(tile), mixture=weights, upto=norm.block, method="features",
+                variables, self._normalize(tile), mixture=weights, upto=norm.block, method="features",
                 capture_intermediates=lambda module, method: module.path == path and method == "__call__",
                 mutable=["intermediates"],
             )  # fmt: skip
@@ -196,9 +195,6 @@ class Painter:
             return count, mean, jnp.square(deviations).sum((0, 1))
 
         return jax.jit(moments)
-
-    def _normalized(self, tile: UInt8[Array, "1 h w 3"]) -> Array:
-        return (tile.astype(jnp.float32) - self._mean) / self._std
 
     def _bytes(self, shape: tuple[int, int]) -> int:
         """What painting a canvas of this shape in one piece takes, as the compiler has planned it."""

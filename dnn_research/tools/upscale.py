@@ -44,6 +44,7 @@ def _painter(known: argparse.Namespace) -> Callable[[np.ndarray, str], np.ndarra
     import jax.numpy as jnp
 
     from dnn_research import checkpoint
+    from dnn_research.data import load_normalization
     from dnn_research.models.transform_net import SuperResolutionNet
     from dnn_research.tasks import image_quality
     from dnn_research.tasks.objective import to_bytes
@@ -55,8 +56,8 @@ def _painter(known: argparse.Namespace) -> Callable[[np.ndarray, str], np.ndarra
     assert isinstance(model, SuperResolutionNet)
     if model.norm == "instance":
         raise UserError(f"{known.workdir} has instance normalization, whose statistics no tile knows; train with batch")
-    mean, std = (np.asarray(config["data"][key], np.float32).reshape(1, 1, 1, 3) for key in ("mean", "std"))
-    network = jax.jit(lambda v, x: to_bytes(jnp.asarray(model.apply(v, (x.astype(np.float32) - mean) / std))))
+    normalize = load_normalization(known.workdir)
+    network = jax.jit(lambda v, x: to_bytes(jnp.asarray(model.apply(v, normalize(x)))))
     bicubic = jax.jit(lambda x: to_bytes(image_quality.enlarge(x.astype(np.float32), model.factor)))
 
     def enlarge(image: np.ndarray, name: str) -> np.ndarray:

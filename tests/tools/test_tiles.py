@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from dnn_research import models
+from dnn_research.data import Normalization
 from dnn_research.data.builtin.photo_patches import read_photo
 from dnn_research.errors import UserError
 from dnn_research.models import transform_net
 from dnn_research.tools import tiles
 
-MEAN, STD = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
+MEAN = (123.68, 116.779, 103.939)
+NORMALIZE = Normalization(name="channel", mean=MEAN, std=(1.0, 1.0, 1.0), arrays={})
 
 
 def painter(variant="released", tile=None, memory=None, **fields):
@@ -19,7 +21,7 @@ def painter(variant="released", tile=None, memory=None, **fields):
     variables = models.initialize(network, jax.random.key(1), (16, 16, 3))
     # Contrast such as a trained network's.
     variables["params"]["out"]["kernel"] *= 100 if variant == "pytorch" else 4
-    return tiles.Painter(network, variables, MEAN, STD, tile=tile, memory=memory)
+    return tiles.Painter(network, variables, NORMALIZE, tile=tile, memory=memory)
 
 
 @pytest.mark.slow
