@@ -5,32 +5,14 @@ import re
 
 import numpy as np
 
-from dnn_research.data import images
+from dnn_research.data import layout
+from dnn_research.data.folder_source import ImageFiles
 from dnn_research.data.sources import Examples, Source
 from dnn_research.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # A part of the folder: from the first bound up to the second, in pictures or percent.
-SPLIT = re.compile(r"all(\[(?P<first>\d+%?)?:(?P<last>\d+%?)?\])?")
-
-
-class Photographs:
-    """Some of a folder's files, decoded one by one; the label is always 0."""
-
-    def __init__(self, files: list[pathlib.Path], *, channels: int):
-        self._files = files
-        self._channels = channels
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        try:
-            return images.decode(self._files[index].read_bytes(), channels=self._channels), 0
-        except OSError as error:
-            raise UserError(f"{self._files[index]}: {error.strerror or error}") from error
-        except UserError as error:
-            raise UserError(f"{self._files[index]}: {error}") from error
+SPLIT = re.compile(r"all(\[(\d+%?)?:(\d+%?)?\])?")
 
 
 def open_photographs(path: str, *, channels: int) -> Source:
@@ -52,21 +34,12 @@ def open_photographs(path: str, *, channels: int) -> Source:
     if not files:
         raise UserError(f"no picture in {folder}; looked for {', '.join(SUFFIXES)}")
 
+    load = ImageFiles(folder, [str(file.relative_to(folder)) for file in files], channels=channels)
+    whole = layout.Labelled(load, np.zeros(len(files), np.int32))
+
     def split(name: str) -> Examples:
-        part = SPLIT.fullmatch(name)
-        if part is None:
+        if not SPLIT.fullmatch(name):
             raise UserError(f"{folder} has no split '{name}': it has 'all', and parts such as 'all[:90%]'")
-        first, last = (_bound(part[key], len(files)) for key in ("first", "last"))
-        chosen = files[first:last]
-        if not chosen:
-            raise UserError(f"split '{name}' of the {len(files):,} pictures in {folder} is empty")
-        return Photographs(chosen, channels=channels)
+        return layout.choose_split(name, {"all": whole}, f"images:{path}")
 
     return Source(name=f"images:{path}", version=f"{len(files)} files", class_names=(), split=split)
-
-
-def _bound(text: str | None, count: int) -> int | None:
-    """A place among `count` files; None for an end that is not given."""
-    if text is None:
-        return None
-    return round(count * int(text[:-1]) / 100) if text.endswith("%") else int(text)

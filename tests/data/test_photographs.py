@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dnn_research.data import photographs, sources
+from dnn_research.data.damage import DamagedExample
 from dnn_research.errors import UserError
 
 
@@ -44,4 +45,7 @@ def test_what_cannot_be_opened_is_one_line(folder, tmp_path):
             source.split(split)
     (folder / "0.png").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"0\.png: the image is damaged"):
+        source.split("all")[0]
+    # What data.damaged=skip goes on without.
+    with pytest.raises(DamagedExample):
         source.split("all")[0]
