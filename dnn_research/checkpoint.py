@@ -326,6 +326,13 @@ def load_variables(folder: Path, *, ema: bool = False) -> dict[str, Tree]:
     return {"params": held["params"], **held.get("model_state", {})}
 
 
+def tuples(config: Any) -> Any:
+    """A config out of run.json as it was before JSON made lists of its tuples."""
+    if isinstance(config, Mapping):
+        return {key: tuples(value) for key, value in config.items()}
+    return tuple(tuples(value) for value in config) if isinstance(config, list) else config
+
+
 def load_network(
     workdir: str | os.PathLike, which: str = "latest", *, ema: bool = False
 ) -> tuple[nn.Module, dict[str, Tree]]:
@@ -338,9 +345,7 @@ def load_network(
     """
     workdir = Path(workdir)
     run = read_run(workdir)
-    # JSON has lists where a config has tuples.
-    held: dict[str, Any] = run["config"]["model"]
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    fields = tuples(run["config"]["model"])
     if "num_classes" in fields and fields["num_classes"] is None:
         fields["num_classes"] = run["num_classes"]
     variables = load_variables(find(workdir, which), ema=ema)

@@ -58,8 +58,16 @@ class MultiView(typing.Protocol):
         ...
 
 
+class Crops:
+    """Crops of the network's own size, each of them mirrored too."""
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (Pass(dense=False, mirrored=True, share=1.0),)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TenCrop:
+class TenCrop(Crops):
     """The four corners and the centre of the central square whose side is `resize` pixels, each mirrored too.
 
     Krizhevsky et al. 2012, section 4.1, whose images are such squares from the start (section 2).
@@ -78,10 +86,6 @@ class TenCrop:
             "each also mirrored; mean of softmax)"
         )
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        return (Pass(dense=False, mirrored=True, share=1.0),)
-
     def views(self, image: np.ndarray, *, fill: np.ndarray) -> tuple[np.ndarray, ...]:
         del fill  # the rescaled image is never smaller than a crop
         assert self.resize is not None
@@ -90,7 +94,7 @@ class TenCrop:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GoogLeNetCrops:
+class GoogLeNetCrops(Crops):
     """Szegedy et al. 2015, section 7: 36 crops for each scale, 144 in all.
 
     Of the image at each scale the left, central and right square (top, central and bottom of a portrait); of each
@@ -110,10 +114,6 @@ class GoogLeNetCrops:
             f"and the whole square; each also mirrored: {36 * len(self.scales)} crops; mean of softmax)"
         )
 
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        return (Pass(dense=False, mirrored=True, share=1.0),)
-
     def views(self, image: np.ndarray, *, fill: np.ndarray) -> tuple[np.ndarray, ...]:
         del fill  # the rescaled image is never smaller than a crop
         size, crops = self.image_size, []
@@ -126,7 +126,7 @@ class GoogLeNetCrops:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VGGCrops:
+class VGGCrops(Crops):
     """Simonyan and Zisserman 2015, section 3.2: a regular grid of 5 x 5 crops at each scale, each mirrored too.
 
     The grid spans the whole rescaled image; its places are rounded to whole pixels.
@@ -144,10 +144,6 @@ class VGGCrops:
             f"vgg_crops(shorter side {listed(self.scales)}; 5 x 5 grid of {self.image_size}; each also mirrored: "
             f"{50 * len(self.scales)} crops; mean of softmax)"
         )
-
-    @property
-    def passes(self) -> tuple[Pass, ...]:
-        return (Pass(dense=False, mirrored=True, share=1.0),)
 
     def views(self, image: np.ndarray, *, fill: np.ndarray) -> tuple[np.ndarray, ...]:
         del fill  # the rescaled image is never smaller than a crop

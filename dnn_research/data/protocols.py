@@ -145,6 +145,16 @@ def create(
     return protocol(**{key: value for key, value in given.items() if key in fields and value is not None})
 
 
+def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's section `eval` holds for `create`; a run of an earlier version lacks some."""
+    return {key: config["eval"].get(key) for key in ("resize", "scales", "flip", "multiple")}
+
+
+def of_run(config: Mapping[str, Any]) -> MultiView:
+    """The protocol that a run with this config was evaluated by in training."""
+    return create(name=config["eval"]["protocol"], image_size=config["data"]["image_size"], **parameters(config))
+
+
 def single(protocol: MultiView) -> Protocol | None:
     """The protocol itself if it has one view of an image and no mirrored one, else None."""
     return protocol if isinstance(protocol, (SingleCrop, Original)) and not protocol.flip else None

@@ -43,7 +43,7 @@ def _run(known: argparse.Namespace) -> None:
         raise UserError(f"{known.confusion} is there already; give another file, or --overwrite")
     # Here, not above: the compilation cache must be chosen before jax is imported.
     from dnn_research.data import protocols
-    from dnn_research.tools.evaluating.members import evaluate, open_member, own_protocol, parameters
+    from dnn_research.tools.evaluating.members import evaluate, open_member, own_protocol
 
     given = {"dir": known.data_dir, "source": known.source, "eval_split": known.split}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -52,7 +52,7 @@ def _run(known: argparse.Namespace) -> None:
     wanted = [own]
     if known.protocols:
         size = first.config["data"]["image_size"]
-        wanted = protocols.parse(known.protocols, image_size=size, defaults=parameters(first.config))
+        wanted = protocols.parse(known.protocols, image_size=size, defaults=protocols.parameters(first.config))
         if own.description not in [protocol.description for protocol in wanted]:
             wanted = [own, *wanted]
     count = bool(known.classes or known.confusion)

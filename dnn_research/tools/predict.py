@@ -55,8 +55,7 @@ class Predictor:
         if config["task"]["name"] != "classification":
             raise UserError(f"{workdir} is a run of {config['task']['name']}, whose network knows no labels")
         self._data, self._batch_size = config["data"], batch_size
-        own = {key: config["eval"].get(key) for key in ("resize", "scales", "flip", "multiple")}
-        self._protocol = protocols.create(name=config["eval"]["protocol"], image_size=self._data["image_size"], **own)
+        self._protocol = protocols.of_run(config)
         model, variables = checkpoint.load_network(workdir, which, ema=ema)
         self._network = variables.pop("params"), variables
         classes = config["model"]["num_classes"] or run["num_classes"]

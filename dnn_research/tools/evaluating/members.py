@@ -67,7 +67,7 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
         UserError: there is no such checkpoint, or the data set cannot be opened.
     """
     run = checkpoint.read_run(workdir)
-    config = _tuples(run["config"])
+    config = checkpoint.tuples(run["config"])
     dataset = construct(data.create, "config.data", {**config["data"], **changes}, workdir=workdir)
     fields = {**config["model"], "num_classes": config["model"]["num_classes"] or run["num_classes"]}
     if "towers" in fields:
@@ -82,16 +82,7 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
 
 def own_protocol(member: Member) -> MultiView:
     """The protocol that a run was evaluated by in training."""
-    return protocols.create(
-        name=member.config["eval"]["protocol"],
-        image_size=member.config["data"]["image_size"],
-        **parameters(member.config),
-    )
-
-
-def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the section `eval` holds for protocols; a run of an earlier version lacks some."""
-    return {key: config["eval"].get(key) for key in ("resize", "scales", "flip", "multiple")}
+    return protocols.of_run(member.config)
 
 
 def evaluate(members: Sequence[Member], wanted: Sequence[MultiView], batch_size: int, *, classes: bool) -> list[Row]:
@@ -125,10 +116,3 @@ def evaluate(members: Sequence[Member], wanted: Sequence[MultiView], batch_size:
         rows.append(Row(name, under, outcome, time.perf_counter() - start, protocol.description == own))
         print(f"{name}: {first.task.sentence(outcome.values)}", file=sys.stderr, flush=True)
     return rows
-
-
-def _tuples(tree: Any) -> Any:
-    """A config as it was before JSON made lists of its tuples."""
-    if isinstance(tree, Mapping):
-        return {key: _tuples(value) for key, value in tree.items()}
-    return tuple(_tuples(value) for value in tree) if isinstance(tree, list) else tree
