@@ -16,7 +16,6 @@ import numpy as np
 
 from dnn_research import models, parallel, train
 from dnn_research.models import tracing
-from dnn_research.ops.lowering import stock_operations
 from dnn_research.recipe import Recipe
 
 # Forward passes of one image that a latency is the median of.
@@ -48,16 +47,7 @@ def network(recipe: Recipe) -> Network:
     model, shape = setup.task.model, setup.dataset.image_shape
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), models.shapes(model, shape))
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-    return Network(params, macs(model, variables, shape), _latency(model, variables, shape))
-
-
-def macs(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of convolutions and fully connected layers for one image, padding included."""
-    with stock_operations():
-        program = jax.make_jaxpr(lambda v, images: model.apply(v, images, train=False))(
-            variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        )
-    return tracing.multiply_adds(program)
+    return Network(params, tracing.forward_multiply_adds(model, shape, train=False), _latency(model, variables, shape))
 
 
 def _latency(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> float:

@@ -13,8 +13,15 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+from dnn_research.models import initialization
+from dnn_research.ops.lowering import stock_operations
 
 # Fields of a unit that sees all pixels, and of one whose pixels this module cannot tell.
 ALL, UNKNOWN = math.inf, math.nan
@@ -75,6 +82,24 @@ def multiply_adds(program: ClosedJaxpr) -> int:
     walk = Walk()
     walk.run(program.jaxpr, [Value()] * len(program.jaxpr.invars))
     return sum(walk.kernels)
+
+
+def forward_multiply_adds(model: nn.Module, image_shape: Sequence[int], *, train: bool) -> int:
+    """The multiply-adds of a network's forward pass for one image as it runs: scanned, rematerialized, in one piece.
+
+    The count is of the stock operations, whatever formulation a platform runs; with `train` auxiliary heads are in it.
+    """
+
+    def forward(variables: Any, images: jax.Array, key: jax.Array) -> Any:
+        return model.apply(variables, images, train=train, rngs={"dropout": key}, mutable=["batch_stats"])
+
+    with stock_operations():
+        program = jax.make_jaxpr(forward)(
+            initialization.shapes(model, image_shape),
+            jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
+            jax.eval_shape(lambda: jax.random.key(0)),
+        )
+    return multiply_adds(program)
 
 
 def outputs(program: ClosedJaxpr, images: int) -> tuple[list[Output], int]:

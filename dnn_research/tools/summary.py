@@ -23,14 +23,11 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from dnn_research import data, models, recipe
 from dnn_research.errors import UserError, construct
 from dnn_research.models import tracing
 from dnn_research.models.initialization import Operation, trace
-from dnn_research.ops.lowering import stock_operations
 
 BYTES = 4
 
@@ -120,22 +117,11 @@ def _receptive_field(field: tuple[float, float]) -> tuple[int, int] | Literal["a
 
 
 def macs_of_training(model: nn.Module, image_shape: Sequence[int]) -> int:
-    """The multiply-adds of the forward pass for one image as training runs it: scanned, rematerialized, in one piece.
+    """The multiply-adds of the forward pass for one image as training runs it.
 
-    The count is of the stock operations, whatever formulation a platform runs. Beside a layer's own count (`Row.macs`)
-    they include the connections that do not exist (`Row.connected`).
+    Beside a layer's own count (`Row.macs`) they include the connections that do not exist (`Row.connected`).
     """
-
-    def forward(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> Any:
-        return model.apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
-
-    with stock_operations():
-        program = jax.make_jaxpr(forward)(
-            models.shapes(model, image_shape),
-            jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-            jax.eval_shape(lambda: jax.random.key(0)),
-        )
-    return tracing.multiply_adds(program)
+    return tracing.forward_multiply_adds(model, image_shape, train=True)
 
 
 def folded(rows: Sequence[Row]) -> list[Row]:

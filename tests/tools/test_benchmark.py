@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from dnn_research.errors import UserError
+from dnn_research.models import tracing
 from dnn_research.tools import benchmark
 from dnn_research.tools.measuring import fresh, measurement, networks, peer, report, turns
 from dnn_research.tools.measuring.measurement import Measurement
-from dnn_research.tools.measuring.ours import Ours, multiply_adds, shaken
+from dnn_research.tools.measuring.ours import Ours, shaken
 from dnn_research.tools.measuring.torch_peer import weights
 
 QUICK = [
@@ -59,7 +60,7 @@ def test_a_table_of_both_modes_beside_stock_operations(capsys):
     assert groups == [(mode, contender) for mode in ("train", "inference") for contender in ("ours", "stock")]
     ours, stock = found["results"][:2]
     assert ours["versus"] == {"stock": pytest.approx(stock["step_seconds"] / ours["step_seconds"])}
-    macs = multiply_adds(Ours(tiny_case()).setup.task.model, (8, 8, 1), "train")
+    macs = tracing.forward_multiply_adds(Ours(tiny_case()).setup.task.model, (8, 8, 1), train=True)
     assert ours["gflops"] == pytest.approx(3 * 2 * macs * 16 / ours["step_seconds"] / 1e9)
     assert found["cores"] >= 1
     assert found["devices"] == 8

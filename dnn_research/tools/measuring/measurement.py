@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dnn_research.models import tracing
 from dnn_research.tools.measuring import fresh, machine, peer, turns
 from dnn_research.tools.measuring.networks import Case, Entry
-from dnn_research.tools.measuring.ours import Ours, multiply_adds, shaken
+from dnn_research.tools.measuring.ours import Ours, shaken
 from dnn_research.tools.measuring.turns import Contender, OurContender, PeerContender
 
 # The gradients of inputs and of kernels take as many multiply-adds each as the outputs.
@@ -123,7 +124,7 @@ class Measuring:
                 first |= turns.warm_up(contenders[-1:])
             seconds = turns.take(contenders, self.options.steps)
         speed = product_gflop / statistics.median(seconds[PRODUCT])
-        macs = multiply_adds(setup.task.model, setup.dataset.image_shape, mode)
+        macs = tracing.forward_multiply_adds(setup.task.model, setup.dataset.image_shape, train=mode == "train")
         return [_measurement(case, mode, c, seconds[c.name], first[c.name], macs, speed) for c in contenders[1:]]
 
     @contextlib.contextmanager

@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
 from dnn_research import parallel, recipe, train
-from dnn_research.models import tracing
 from dnn_research.ops.lowering import stock_operations
 from dnn_research.tools.measuring.networks import Case
 
@@ -114,17 +112,3 @@ def _compiled(step: Any, *arguments: Any) -> tuple[Any, float, float, float]:
     compiled = lowered.compile()
     ended = time.perf_counter()
     return compiled, traced - started, ended - traced, compiled.memory_analysis().temp_size_in_bytes / GIB
-
-
-def multiply_adds(model: nn.Module, image_shape: tuple[int, ...], mode: str) -> int:
-    """The multiply-adds of the forward pass for one image, in training with auxiliary heads."""
-
-    def forward(variables: Any, images: jax.Array, key: jax.Array) -> Any:
-        rngs = {"dropout": key}
-        return model.apply(variables, images, train=mode == "train", rngs=rngs, mutable=["batch_stats"])
-
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    with stock_operations():
-        variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), image)
-        return tracing.multiply_adds(jax.make_jaxpr(forward)(variables, image, key))
