@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -30,3 +31,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tensorflow_datasets"
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return str(folder)
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the first n CPU devices all that there are."""
+    there = jax.local_devices()
+
+    def use(count: int) -> None:
+        monkeypatch.setattr(jax, "local_devices", lambda: there[:count])
+        monkeypatch.setattr(jax, "local_device_count", lambda: count)
+        monkeypatch.setattr(jax, "device_count", lambda: count)
+
+    return use

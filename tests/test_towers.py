@@ -14,19 +14,6 @@ SMALL = {"variant": "paper", "stem": "cifar", "width_factor": 0.125, "num_classe
 IMAGE = (32, 32, 3)
 
 
-@pytest.fixture
-def devices(monkeypatch):
-    """Makes the first n CPU devices all that there are."""
-    there = jax.local_devices()
-
-    def use(count):
-        monkeypatch.setattr(jax, "local_devices", lambda: there[:count])
-        monkeypatch.setattr(jax, "local_device_count", lambda: count)
-        monkeypatch.setattr(jax, "device_count", lambda: count)
-
-    return use
-
-
 def examples(count):
     random = np.random.default_rng(0)
     return {
