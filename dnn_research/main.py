@@ -5,14 +5,12 @@ python -m dnn_research.main --config configs/resnet152.py
 Exit status: 0 done, 1 bad input or failure, 3 diverged, 75 saved after SIGTERM (start again), 130 interrupted.
 """
 
-import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import absl.logging
 from absl import flags
 
 from dnn_research import process, recipe
@@ -38,7 +36,7 @@ def main() -> None:
         print(f"{USAGE}\n\n" + "\n".join(f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in FLAGS))
         return
     overrides, arguments = split_overrides(sys.argv)
-    _set_up_logging()
+    process.show_plain_lines()
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
@@ -96,17 +94,6 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     except Exception as error:
         message = str(error).strip().splitlines()
         _fail(f"{type(error).__name__}: {message[0] if message else ''} (--debug shows where)", 1, debug)
-
-
-def _set_up_logging() -> None:
-    """What the project says of long work is shown as plain lines; of its libraries, warnings alone."""
-    absl.logging.set_verbosity(absl.logging.WARNING)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("dnn_research")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _fail(message: str, status: int, debug: bool = False) -> NoReturn:

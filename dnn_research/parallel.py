@@ -212,7 +212,7 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
     donated = (0,) if donate_state else ()
     if not layout.axes:
         return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
-    axes = jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
+    axes = _device_axes(state, layout)
     out_axes = (axes, None) if donate_state else None
     return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, donate_argnums=donated)
 
@@ -227,11 +227,14 @@ def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, s
         layout: how the parameters lie.
         state: where the layout splits some, a tree like the state.
     """
-    axes = None
-    if layout.axes:
-        axes = jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
+    axes = _device_axes(state, layout) if layout.axes else None
     out_axes = None if reduced else 0
     return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, devices=jax.local_devices())
+
+
+def _device_axes(state: Any, layout: Layout) -> Any:
+    """For each leaf of a state, 0 if it has a leading device axis, None if it is whole on every device."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
 
 
 def sum_over_processes(sums: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""What a process is set to before jax is imported: where compiled steps are kept, and large pages of memory."""
+"""What a process is set to before jax is imported: what it shows, where compiled steps are kept, pages of memory."""
 
 import contextlib
+import logging
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+import absl.logging
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -25,6 +28,17 @@ def use_compilation_cache() -> None:
         with contextlib.suppress(OSError):  # JAX says that it cannot write there
             Path(chosen).parent.mkdir(parents=True, exist_ok=True)
             Path(chosen).mkdir(exist_ok=True, mode=0o700)
+
+
+def show_plain_lines() -> None:
+    """What the project says of long work is shown as plain lines; of its libraries, warnings alone."""
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dnn_research")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def use_huge_pages() -> None:

@@ -162,6 +162,14 @@ def apply(config: ConfigDict, differences: Mapping[str, Any], *, origin: str) ->
             raise UserError(f"{origin}: config.{path} takes {_describe(_kind(section, key))}, not {value!r}") from error
 
 
+def changed(recipe: Recipe, differences: Mapping[str, Any], *, origin: str) -> Recipe:
+    """The recipe with other values at some dotted paths; see `apply`."""
+    config = recipe.config.copy_and_resolve_references()
+    with config.unlocked():
+        apply(config, differences, origin=origin)
+    return dataclasses.replace(recipe, config=config)
+
+
 def plain(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON's types, references resolved: what run.json holds and what two runs are compared by."""
     return json.loads(json.dumps(config.to_dict()))

@@ -9,12 +9,9 @@ that came to its end. Exit status: 0 done, 1 bad input or runs that failed, 75 s
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import absl.logging
 
 from dnn_research import process
 from dnn_research.errors import Interrupted, UserError
@@ -43,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ledger", action="store_true", help="only write experiments/LEDGER.md")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     known = parser.parse_args(arguments)
-    _set_up_logging()
+    process.show_plain_lines()
     try:
         process.use_compilation_cache()
         # Here, not above: it imports jax, which a mistyped flag should not wait for.
@@ -66,16 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         return 1
-
-
-def _set_up_logging() -> None:
-    absl.logging.set_verbosity(absl.logging.WARNING)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("dnn_research")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ negative), a residual one when its last scale is zero. Normalization by running 
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from dnn_research import checkpoint, parallel, train
 from dnn_research.errors import UserError
-from dnn_research.recipe import Recipe, apply
+from dnn_research.recipe import Recipe, changed
 
 # The depth that trained networks are extended to.
 DEPTH = 110
@@ -47,19 +46,12 @@ def error(recipe: Recipe, workdir: Any) -> float:
     model = recipe.config.model
     if model.name != "resnet_cifar" or model.depth > DEPTH:
         raise UserError(f"only a CIFAR network of up to {DEPTH} layers can be extended to that, not {model.name}")
-    setup = train.set_up(_deeper(recipe), workdir)
+    setup = train.set_up(changed(recipe, {"model.depth": DEPTH}, origin="the lab"), workdir)
     trained = checkpoint.load_variables(checkpoint.find(workdir))
     deeper = extended(trained, (DEPTH - 2) // 6, residual=model.residual)
     params = deeper.pop("params")
     network = parallel.replicate((params, deeper), setup.layout)
     return 100 * (1 - train.evaluate(setup, network).values["top1_accuracy"])
-
-
-def _deeper(recipe: Recipe) -> Recipe:
-    config: ConfigDict = recipe.config.copy_and_resolve_references()
-    with config.unlocked():
-        apply(config, {"model.depth": DEPTH}, origin="the lab")
-    return Recipe(config, recipe.name, recipe.overrides, recipe.try_next)
 
 
 def _block(width: int, *, residual: bool) -> dict[str, Any]:

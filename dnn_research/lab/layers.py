@@ -17,7 +17,7 @@ import numpy as np
 from dnn_research import checkpoint, parallel, train
 from dnn_research.lab import identity
 from dnn_research.models.layers import BatchNorm
-from dnn_research.recipe import Recipe, apply
+from dnn_research.recipe import Recipe, changed
 
 # Images that the layers are looked at with.
 EXAMPLES = 256
@@ -102,10 +102,7 @@ def _unrolled(recipe: Recipe) -> Recipe:
     """The same network with blocks that can be looked at."""
     if "scan_blocks" not in recipe.config.model:
         return recipe
-    config = recipe.config.copy_and_resolve_references()
-    with config.unlocked():
-        apply(config, {"model.scan_blocks": False}, origin="the lab")
-    return Recipe(config, recipe.name, recipe.overrides, recipe.try_next)
+    return changed(recipe, {"model.scan_blocks": False}, origin="the lab")
 
 
 def _ordered(names: Any) -> list[str]:
