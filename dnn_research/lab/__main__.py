@@ -1,6 +1,6 @@
 """Runs an experiment, goes on with it, and reports.
 
-    python -m dnn_research.lab --experiment experiments/lrn.py[:laptop] --workdir D
+    python -m dnn_research.lab --experiment experiments/lrn_vgg.py[:laptop] --workdir D
         [--dry_run | --report] [--rows A,B] [--minutes N] [--cluster local|slurm --jobs N] [--publish]
     python -m dnn_research.lab --ledger
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m dnn_research.lab", description=__doc__.splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--experiment", metavar="FILE[:laptop]", help="such as experiments/lrn.py:laptop")
+    parser.add_argument("--experiment", metavar="FILE[:laptop]", help="such as experiments/lrn_vgg.py:laptop")
     parser.add_argument("--workdir", type=Path, help="where its runs and its report are; runs/lab/<experiment>")
     parser.add_argument("--dry_run", action="store_true", help="only show the plan and its estimated time")
     parser.add_argument("--report", action="store_true", help="only write the report of what has run")
