@@ -4,9 +4,11 @@ Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155), section 4.1 and supplement: COC
 pixels, batch 4, 40,000 steps of Adam at 1e-3, no weight decay, losses in VGG-16: content in relu2_2, style in relu1_2,
 relu2_2, relu3_3, relu4_3, total variation between 1e-6 and 1e-4. The paper prints no number for a trained style.
 
-`:released` is the authors' code: instance normalization, content in relu3_3, its loss weights. Loss weights of 1 and 5
-there are for activations of Caffe's VGG-16 as they are; here activations are first divided by their mean over
-photographs, layer by layer (`task.loss_network.rescale`), so that weights hold for any lineage; `none` leaves them.
+`:released` is the authors' code: instance normalization, content in relu3_3. Its loss weights of 1, 5 and 1e-6 are for
+activations of Caffe's VGG-16 as they are. Here activations are first divided by their mean over photographs, layer by
+layer (`task.loss_network.rescale`), so that weights hold for any lineage (`none` leaves them): a style loss then weighs
+less by the square of that mean, total variation more. Taking it for a hundred, the weights become 1, 5e4 and 1e-10; no
+imported network was at hand to try them.
 Before the first run, import a VGG-16: python -m dnn_research.weights import --file vgg16.pth --lineage torchvision
 --config configs/vgg16.py --workdir runs/vgg16_torchvision; or any classifier of yours: task.loss_network.weights.
 COCO once: the command that prints when it is not there, or data.source=images:FOLDER with
@@ -27,7 +29,8 @@ VARIANTS = {
         "model.variant": "released",
         "task.content_layer": "relu3_3",
         "task.normalization": "released",
-        "task.style_weight": 5.0,
+        "task.style_weight": 5e4,
+        "task.tv_weight": 1e-10,
     },
 }
 
@@ -39,12 +42,18 @@ LAPTOP = {
     "data.image_size": 128,
     "data.augment.shorter_side": (128, 320),
     "data.num_workers": 2,
+    "data.augment.flip": True,
     "model.variant": "released",
     "model.upsampling": "nearest",
     "model.width_factor": 0.5,
     "task.style_images": ("builtin:tissue",),
+    "task.content_layer": "relu3_3",
+    "task.style_layers": ("relu1_1", "relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+    "task.style_weight": 100.0,
+    "task.tv_weight": 1e-8,
     "task.loss_network.weights": "random",
-    "task.loss_network.model.width_factor": 0.25,
+    "task.loss_network.model.width_factor": 0.5,
+    "task.loss_network.pooling": "average",
     "train.num_steps": 1000,
     "eval.resize": 256,
     "eval.batch_size": 3,
@@ -109,8 +118,8 @@ def get_config() -> ConfigDict:
     config.task.content_layer = "relu2_2"
     config.task.style_layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     config.task.content_weight = 1.0
-    config.task.style_weight = 1.0
-    config.task.tv_weight = 1e-7
+    config.task.style_weight = 10.0
+    config.task.tv_weight = 1e-9
     config.task.normalization = "paper"
     config.task.loss_network = ConfigDict()
     config.task.loss_network.weights = "runs/vgg16_torchvision"

@@ -179,7 +179,8 @@ class Evaluator:
         return [*steps, parallel.on_local_devices(measure, reduced=True)]
 
     def _empty(self) -> dict[str, Any]:
-        names = [*self._tasks[0].zero_sums(), *(["confusion"] if self._confusion else [])]
+        task = self._tasks[0]
+        names = [*(task.zero_eval_sums or task.zero_sums)(), *(["confusion"] if self._confusion else [])]
         return dict.fromkeys(names, 0)
 
 

@@ -42,7 +42,8 @@ def _means(writer: tensorboardX.SummaryWriter, curves: list[Mapping[str, Any]]) 
         points: dict[int, list[list[float]]] = {}
         for curve in curves:
             for step, *values in curve[split]:
-                points.setdefault(step, []).append(values)
+                points.setdefault(step, []).append([value for value in values if value is not None])
         for step, found in sorted(points.items()):
-            for tag, value in zip(tags, np.mean(found, axis=0), strict=True):
+            # Without an error where nothing is classified.
+            for tag, value in zip(tags, np.mean(found, axis=0), strict=False):
                 writer.add_scalar(tag, float(value), step)

@@ -95,6 +95,11 @@ def error(line: Mapping[str, Any]) -> float:
     return 100 * (1 - line["top1_accuracy"])
 
 
+def curve(lines: Lines) -> list[list[Any]]:
+    """[step, loss, top-1 error in percent] of lines of metrics; the error is None where nothing is classified."""
+    return [[line["step"], line["loss"], error(line) if "top1_accuracy" in line else None] for line in lines]
+
+
 def value(measure: Measure, records: Records, *, diverged: bool) -> float:
     """A run's number, in the measure's unit (a ratio's logarithm is not taken); NaN where such a run has none."""
     if not diverged:
@@ -134,8 +139,24 @@ def _first_over_last(name: str) -> Callable[[Records], float]:
     return ratio
 
 
+def _at_the_end(name: str) -> Callable[[Records], float]:
+    def last(records: Records) -> float:
+        return records.evaluation[-1][name]
+
+    return last
+
+
+def _style_left(records: Records) -> float:
+    line = records.evaluation[-1]
+    return line["style_loss"] / line["photograph_style_loss"]
+
+
 def _guessing(records: Records) -> float:
     return records.chance
+
+
+def _of_pictures(title: str, name: str) -> Measure:
+    return Measure(title, _at_the_end(name), None, ratio=True, unit="times")
 
 
 MEASURES: dict[str, Measure] = {
@@ -193,4 +214,17 @@ MEASURES: dict[str, Measure] = {
         unit="times",
         layers=True,
     ),
+    "test_loss": _of_pictures("loss on pictures not trained on", "loss"),
+    "style_loss": _of_pictures("style loss on pictures not trained on", "style_loss"),
+    "content_loss": _of_pictures("content loss on pictures not trained on", "content_loss"),
+    "style_left": Measure(
+        "style loss of the results over that of the photographs as they are, by the loss network that trained",
+        _style_left,
+        None,
+        ratio=True,
+        unit="times",
+    ),
+    "feature_loss": _of_pictures("distance of features on pictures not trained on", "feature_loss"),
+    "psnr": Measure("PSNR of the luminance [dB]", _at_the_end("psnr"), None, unit="dB"),
+    "ssim": Measure("SSIM of the luminance", _at_the_end("ssim"), None, unit=""),
 }

@@ -13,7 +13,9 @@ from matplotlib.axes import Axes
 
 Result = dict[str, Any]
 
-PANELS = {"train": ("training error [%]", 2), "eval": ("test error [%]", 2), "loss": ("training loss", 1)}
+# title -> (curve, column of its points)
+ERRORS = {"training error [%]": ("train", 2), "test error [%]": ("eval", 2), "training loss": ("train", 1)}
+LOSSES = {"training loss": ("train", 1), "test loss": ("eval", 1)}
 
 
 def effects(result: Result) -> str:
@@ -51,14 +53,16 @@ def _effects(axis: Axes, measure: Result, compared: Sequence[Result]) -> None:
 
 
 def curves(result: Result) -> str:
-    """Training and test error and training loss against steps: the mean of the seeds and their range, by row."""
+    """Errors, where there are such, and losses against steps: the mean of the seeds and their range, by row."""
     rows = {row: [run for run in held["runs"] if run["curves"]] for row, held in result["rows"].items()}
     if not any(rows.values()):
         return ""
-    figure = matplotlib.figure.Figure(figsize=(15, 4.4), layout="constrained")
-    for axis, (key, (title, column)) in zip(figure.subplots(1, 3), PANELS.items(), strict=True):
+    points = [point for runs in rows.values() for run in runs for point in run["curves"]["train"]]
+    panels = LOSSES if all(error is None for _, _, error in points) else ERRORS
+    figure = matplotlib.figure.Figure(figsize=(5 * len(panels), 4.4), layout="constrained")
+    for axis, (title, (key, column)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for number, (row, runs) in enumerate(rows.items()):
-            lines = [run["curves"]["train" if key == "loss" else key] for run in runs]
+            lines = [run["curves"][key] for run in runs]
             _band(axis, lines, column, row, number)
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
@@ -66,7 +70,7 @@ def curves(result: Result) -> str:
     return _svg(figure)
 
 
-def _band(axis: Axes, lines: Sequence[list[list[float]]], column: int, label: str, number: int) -> None:
+def _band(axis: Axes, lines: Sequence[list[list[Any]]], column: int, label: str, number: int) -> None:
     """Where all runs have been; one that diverged early ends its band, not the others' line."""
     steps = sorted({point[0] for line in lines for point in line})
     if not steps:

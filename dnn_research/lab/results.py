@@ -90,8 +90,8 @@ def _run(sweep: Sweep, run: Run) -> Result:
     result["environment"] = _environment(run.workdir)
     result["protocol"] = records.evaluation[-1]["protocol"] if records.evaluation else None
     result["curves"] = {
-        "train": [[line["step"], line["loss"], measures.error(line)] for line in records.train],
-        "eval": [[line["step"], line["loss"], measures.error(line)] for line in records.evaluation],
+        "train": measures.curve(records.train),
+        "eval": measures.curve(records.evaluation),
     }
     if records.layers:
         result["layers"] = dict(records.layers)

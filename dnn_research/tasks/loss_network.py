@@ -27,6 +27,7 @@ RANDOM_SIZE = 96
 RANDOM_MEAN, RANDOM_STD = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
 # The side in pixels of the photographs' centres that activations are measured on.
 MEASURED = 128
+FAINTEST = 0.01
 RESCALINGS = ("none", "layers", "filters")
 
 
@@ -201,7 +202,11 @@ def _scales(
     std: Sequence[float],
     rescale: str,
 ) -> dict[str, np.ndarray]:
-    """One over the mean activation over the built-in photographs' centres; of maps that are always zero, 1."""
+    """One over the mean activation over the built-in photographs' centres.
+
+    A map that hardly ever speaks counts as one of `FAINTEST` of its layer's mean, else the little that it says would
+    outweigh all others.
+    """
     photos = []
     for name in photo_patches.PHOTOS:
         photo = photo_patches.read_photo(name)
@@ -218,10 +223,8 @@ def _scales(
     measured = {name: np.mean([np.asarray(part[name]) for part in parts], axis=0) for name in layers}
     if rescale == "layers":
         measured = {name: value.mean(keepdims=True) for name, value in measured.items()}
-    return {
-        name: np.where(value > 0, 1 / np.maximum(value, 1e-30), 1).astype(np.float32)
-        for name, value in measured.items()
-    }
+    floors = {name: FAINTEST * float(value.mean()) or 1.0 for name, value in measured.items()}
+    return {name: (1 / np.maximum(value, floors[name])).astype(np.float32) for name, value in measured.items()}
 
 
 def _digest(variables: Tree) -> str:

@@ -28,8 +28,8 @@ class Means:
         return {"examples": jnp.sum(counted, dtype=jnp.int32), **sums}
 
     def finish(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        """Means over the pictures, and their number as `examples`."""
+        """Means over the pictures of what was summed, and their number as `examples`."""
         examples = int(sums["examples"])
         if examples == 0:
             raise ValueError("no examples were counted")
-        return {"examples": examples, **{name: float(sums[name]) / examples for name in self.names}}
+        return {"examples": examples, **{name: float(sums[name]) / examples for name in self.names if name in sums}}

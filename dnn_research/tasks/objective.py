@@ -11,11 +11,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dnn_research.errors import UserError, choose, construct
+from dnn_research.models.layers import Activations
 from dnn_research.tasks import loss_network, means, perceptual
 from dnn_research.tasks.loss_network import LossNetwork
 from dnn_research.tasks.task import Tree
 
 LOSSES = means.Means(("loss", "content_loss", "style_loss", "tv_loss"))
+# What a style loss is to be read against: that of the photographs as they are.
+EVALUATED = means.Means((*LOSSES.names, "photograph_style_loss"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +81,28 @@ class Objective:
         """
         found = self.network.features(constants["loss_network"], made)
         content = perceptual.content_loss(found[self.content_layer], wanted, self.normalization)
-        style = jnp.zeros_like(content)
-        for layer in self.style_layers:
-            goal = jnp.tensordot(mixture, constants["styles"][layer], 1)
-            style += perceptual.style_loss(perceptual.gram(found[layer], self.normalization), goal, self.normalization)
-        if self.normalization == "gatys":
-            style /= len(self.style_layers)
+        style = self._style(constants, found, mixture)
         variation = perceptual.total_variation(made, self.normalization)
         total = self.content_weight * content + self.style_weight * style + self.tv_weight * variation
         return {"loss": total, "content_loss": content, "style_loss": style, "tv_loss": variation}
+
+    def style(
+        self, constants: Tree, pixels: Float[Array, "b h w 3"], mixture: Float[Array, "b s"]
+    ) -> Float[Array, " b"]:
+        """The style loss of pictures, 0..255, by itself."""
+        found = self.network.features(constants["loss_network"], pixels, self.style_layers)
+        return self._style(constants, found, mixture)
+
+    def _style(self, constants: Tree, found: Activations, mixture: Array) -> Array:
+        losses = [
+            perceptual.style_loss(
+                perceptual.gram(found[layer], self.normalization),
+                jnp.tensordot(mixture, constants["styles"][layer], 1),
+                self.normalization,
+            )
+            for layer in self.style_layers
+        ]
+        return sum(losses[1:], losses[0]) / (len(losses) if self.normalization == "gatys" else 1)
 
 
 def create(
@@ -119,8 +135,9 @@ def create(
 
 def sentence(result: Mapping[str, float]) -> str:
     """The line that ends a training run or an evaluation."""
+    own = f" (the photographs' own {result['photograph_style_loss']:.4g})" if "photograph_style_loss" in result else ""
     return (
-        f"style loss {result['style_loss']:.4g}, content loss {result['content_loss']:.4g}, total variation "
+        f"style loss {result['style_loss']:.4g}{own}, content loss {result['content_loss']:.4g}, total variation "
         f"{result['tv_loss']:.4g}, loss {result['loss']:.4g} ({result['examples']:,} pictures)"
     )
 

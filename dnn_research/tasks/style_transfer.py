@@ -102,7 +102,9 @@ def create(
         mixture = jax.nn.one_hot(batch["index"] % count, count)
         variables = {"params": params, **own(model_state)}
         made = network.apply(variables, dataset.normalize(batch["image"]), mixture=mixture)
-        return objective.LOSSES.sums(measured(model_state, jnp.asarray(made), batch, mixture), batch["weight"])
+        own_style = goal.style(model_state, batch["image"].astype(jnp.float32), mixture)
+        each = {**measured(model_state, jnp.asarray(made), batch, mixture), "photograph_style_loss": own_style}
+        return objective.EVALUATED.sums(each, batch["weight"])
 
     @jax.jit
     def stylized(variables: Tree, images: Array, mixture: Array) -> Array:
@@ -117,8 +119,8 @@ def create(
 
     return Task(
         network, init, shapes, loss, evaluate,
-        objective.LOSSES.zero_sums, objective.LOSSES.finish, objective.LOSSES.names,
-        objective.sentence, objective.brief,
+        objective.LOSSES.zero_sums, objective.EVALUATED.finish, objective.LOSSES.names,
+        objective.sentence, objective.brief, zero_eval_sums=objective.EVALUATED.zero_sums,
         constants=constants, facts=facts, show=show,
     )  # fmt: skip
 

@@ -59,6 +59,7 @@ class Task:
             and a run does not go on with others.
         show: (params, model_state, uint8 images [N, H, W, C]) -> named uint8 pictures [N, H, W, C] for TensorBoard at
             each evaluation; not on the devices of the loop. None: nothing to show.
+        zero_eval_sums: the sums of no examples of `evaluate`, where it measures more than `loss`; None: it does not.
     """
 
     model: nn.Module
@@ -77,3 +78,4 @@ class Task:
     constants: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     show: Callable[[Tree, Tree, np.ndarray], dict[str, np.ndarray]] | None = None
+    zero_eval_sums: Callable[[], Sums] | None = None

@@ -37,8 +37,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "content_layer": "relu2_2",
         "style_layers": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
         "content_weight": 1.0,
-        "style_weight": 1.0,
-        "tv_weight": 1e-7,
+        "style_weight": 10.0,
+        "tv_weight": 1e-9,
         "rescale": "layers",
         "variant": "D",
         "pooling": "max",
@@ -113,14 +113,16 @@ def _measure(section: dict[str, Any], names: Sequence[str], mixture: np.ndarray)
     goal = _goal_of(section)
     styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in names]
     constants = goal.constants(styles)
-    run = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), jnp.asarray(mixture[None])))
+    weights = jnp.asarray(mixture[None])
+    run = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), weights))
+    style = jax.jit(lambda c, photo: goal.style(c, photo, weights))
 
     def measure(photo: np.ndarray, made: np.ndarray) -> str:
         shown = photo[None].astype(np.float32)
         painted = run(constants, made[None].astype(np.float32), shown)
-        own = run(constants, shown, shown)
+        own = float(style(constants, shown)[0])
         return (
-            f"style loss {float(painted['style_loss'][0]):.4g} (the photograph's own {float(own['style_loss'][0]):.4g})"
+            f"style loss {float(painted['style_loss'][0]):.4g} (the photograph's own {own:.4g})"
             f", content loss {float(painted['content_loss'][0]):.4g}, loss {float(painted['loss'][0]):.4g}"
         )
 

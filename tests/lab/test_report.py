@@ -1,12 +1,14 @@
 """The report is whole: every run, self-contained, the same in every form; the ledger takes what was published."""
 
 import json
+import math
 import re
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dnn_research.lab import hparams, ledger, report, verdict
+from dnn_research.lab import hparams, ledger, measures, report, verdict
+from dnn_research.lab.measures import MEASURES
 
 
 def run(row: str, seed: int, error: float | None, status: str = "finished") -> dict:
@@ -124,6 +126,32 @@ def test_tensorboard_has_a_line_for_each_run_and_the_rows_means(result, tmp_path
     assert "_hparams_/session_start_info" in held.summary_metadata
     means = EventAccumulator(str(tmp_path / "tensorboard/b")).Reload()
     assert [event.value for event in means.Scalars("test/error")] == [10.625]
+
+
+def test_runs_that_classify_nothing_have_curves_of_losses_alone(result, tmp_path):
+    for held in result["rows"].values():
+        for one in held["runs"]:
+            one["curves"] = {"train": measures.curve(lines("train")), "eval": measures.curve(lines("eval"))}
+    report.write(result, tmp_path, "command")
+    page = (tmp_path / "report.html").read_text()
+    assert "test loss" in page and "training error [%]" not in page
+    hparams.write(result, tmp_path)
+    means = EventAccumulator(str(tmp_path / "tensorboard/b")).Reload()
+    assert [event.value for event in means.Scalars("test/loss")] == [0.5]
+    assert "test/error" not in means.Tags()["scalars"]
+
+
+def test_measures_of_pictures_are_of_the_last_evaluation(tmp_path):
+    records = measures.Records([], lines("eval", 3.0) + lines("eval"), 10, 1, {})
+    found = {name: measures.value(MEASURES[name], records, diverged=False) for name in ("test_loss", "style_left")}
+    assert found == {"test_loss": 0.5, "style_left": pytest.approx(0.1)}
+    assert math.isnan(measures.value(MEASURES["style_left"], records, diverged=True))
+
+
+def lines(split: str, loss: float = 0.5) -> list[dict]:
+    """As a run of style transfer has them in metrics.jsonl."""
+    own = {"photograph_style_loss": 2.0} if split == "eval" else {}
+    return [{"step": 10, "split": split, "loss": loss, "style_loss": 0.2, **own}]
 
 
 def test_the_ledger_takes_what_was_published(tiny_experiment, result, tmp_path):

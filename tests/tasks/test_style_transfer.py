@@ -39,7 +39,7 @@ def devices(devices):
 
 def test_trains_resumes_and_saves_no_loss_network(tmp_path, devices, monkeypatch):
     results = train.train(load(), tmp_path / "run")
-    assert set(results) == {f"eval/{n}" for n in ("examples", *objective.LOSSES.names)}
+    assert set(results) == {f"eval/{n}" for n in ("examples", *objective.EVALUATED.names)}
     assert results["eval/examples"] == 10
     assert lines(tmp_path / "run", "train")[-1]["style_loss"] < lines(tmp_path / "run", "train")[0]["style_loss"]
 
@@ -121,6 +121,39 @@ def test_a_loss_network_keeps_what_its_layers_need():
     run = lambda n: jax.jit(n.features)(n.constants, pixels)  # noqa: E731
     np.testing.assert_array_equal(run(network)["relu1_2"], run(average)["relu1_2"])
     assert np.abs(run(network)["relu3_3"] - run(average)["relu3_3"]).max() > 0
+
+
+def test_a_map_that_hardly_speaks_does_not_drown_the_others():
+    """Rescaled map by map, none counts for more than a hundred times what its layer's mean would make of it."""
+    network = {"name": "vgg", "variant": "A", "width_factor": 0.0625}
+    made = loss_network.create(
+        weights="random", step="latest", model=network, pooling=None, rescale="filters", seed=0,
+        layers=("relu1_1", "relu3_1"), dtype=jnp.float32,
+    )  # fmt: skip
+    layered = loss_network.create(
+        weights="random", step="latest", model=network, pooling=None, rescale="layers", seed=0,
+        layers=("relu1_1", "relu3_1"), dtype=jnp.float32,
+    )  # fmt: skip
+    for name, scale in made.constants["scales"].items():
+        assert scale.max() <= 1.001 * layered.constants["scales"][name] / loss_network.FAINTEST
+
+
+def test_the_photographs_own_style_loss_is_that_of_a_network_that_changes_nothing():
+    goal = objective.create(
+        content_layer="relu2_1", style_layers=("relu1_1", "relu2_1"), content_weight=1.0, style_weight=1.0,
+        tv_weight=0.0, normalization="gatys", dtype=jnp.float32,
+        network={
+            "weights": "random", "step": "latest", "model": {"name": "vgg", "variant": "A", "width_factor": 0.0625},
+            "pooling": None, "rescale": "layers", "seed": 0,
+        },
+    )  # fmt: skip
+    photos = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3), maxval=255.0)
+    styles = [np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 200, np.uint8)]
+    constants = jax.tree.map(jnp.asarray, goal.constants(styles))
+    mixture = jnp.eye(2)
+    unchanged = goal.measure(constants, photos, goal.content(constants, photos), mixture)
+    np.testing.assert_allclose(goal.style(constants, photos, mixture), unchanged["style_loss"], rtol=1e-6)
+    assert (unchanged["content_loss"] == 0).all()
 
 
 def test_rescaling_makes_losses_independent_of_the_weights_scale(tmp_path, monkeypatch):

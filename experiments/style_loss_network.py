@@ -1,0 +1,42 @@
+"""Does the loss network have to be trained, and does it have to be a VGG?
+
+Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155) and Gatys, Ecker, Bethge 2016 take VGG trained on ImageNet.
+Ustyuzhaninov et al. 2016 (arXiv:1606.00021) make textures with random weights.
+
+Rows: VGG-16 trained on patches of the built-in photographs (before the first run: python -m dnn_research.main --config
+configs/vgg16.py:laptop), VGG-16 with random weights, Network in Network with random weights and layers at the same
+strides. Losses by different networks do not compare; how much of the photographs' own style loss is left does, roughly,
+and so do the pictures in each run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps
+of four 96-pixel crops of thirteen built-in photographs, the published half-width network at half its width.
+"""
+
+BASELINE = "configs/style_transfer.py"
+
+BASELINE_ROW = "random"
+
+ROWS = {
+    "random": {"task.loss_network.weights": "random"},
+    "patches": {"task.loss_network.weights": "runs/vgg16-laptop"},
+    "nin": {
+        "task.loss_network.weights": "random",
+        "task.loss_network.model.name": "nin",
+        "task.loss_network.model.variant": "cifar10",
+        "task.content_layer": "conv2",
+        "task.style_layers": ("conv1", "cccp2", "conv2", "conv3"),
+    },
+}
+
+LAPTOP = {
+    "data.image_size": 96,
+    "data.augment.shorter_side": (96, 240),
+    "train.num_steps": 400,
+    "eval.resize": 192,
+    "eval.every_steps": 200,
+    "checkpoint.every_steps": 200,
+}
+
+SEEDS = (0, 1, 2, 3, 4, 5, 6)
+
+MEASURES = ("style_left", "style_loss", "content_loss")
+
+CLAIMS = ()
