@@ -4,7 +4,7 @@ He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 2, 10-crop top-1 error: plain
 ResNet-18 27.88 %, ResNet-34 25.03 %, all with shortcuts without parameters (option A).
 
 Rows: 18 and 34 layers, plain and residual. The laptop scale: a quarter of the width on 32 pixels (they end as one),
-300 steps of 32 patches; `residual` has the networks that are made for such images.
+400 steps of 32 patches; `residual` has the networks that are made for such images.
 """
 
 BASELINE = "configs/resnet34.py"
