@@ -18,7 +18,8 @@ Differs from the paper: photographs are cropped at random from their shorter sid
 Command: python -m dnn_research.main --config configs/style_transfer.py
 Then:    python -m dnn_research.tools.stylize --workdir runs/style_transfer photo.jpg --output painted.jpg
 Reached with this code: at full scale not yet run. `:laptop` trains the published half-width network on thirteen
-built-in photographs with a loss network that needs no file: VGG-16's layers with random weights.
+built-in photographs; its loss network is a narrow VGG-16 that has learned patches of them, to be trained first:
+python -m dnn_research.main --config configs/loss_network.py
 """
 
 from ml_collections import ConfigDict
@@ -46,14 +47,12 @@ LAPTOP = {
     "model.variant": "released",
     "model.upsampling": "nearest",
     "task.style_images": ("builtin:tissue",),
-    "task.content_layer": "relu3_3",
     "task.style_layers": ("relu1_1", "relu1_2", "relu2_2", "relu3_3", "relu4_3"),
-    "task.style_weight": 10.0,
-    "task.tv_weight": 1e-8,
-    "task.loss_network.weights": "random",
-    "task.loss_network.model.width_factor": 0.5,
-    "task.loss_network.pooling": "average",
-    "train.num_steps": 1000,
+    "task.style_weight": 30.0,
+    "task.tv_weight": 3e-9,
+    "task.loss_network.weights": "runs/loss_network",
+    "schedule.learning_rate": 2e-3,
+    "train.num_steps": 1500,
     "eval.resize": 256,
     "eval.batch_size": 3,
     "eval.every_steps": 200,

@@ -12,7 +12,8 @@ activations are divided by their mean over photographs, which for a single loss 
 
 Command: python -m dnn_research.main --config configs/super_resolution.py
 Then:    python -m dnn_research.tools.upscale --workdir runs/super_resolution photo.jpg --output large.png
-Reached with this code: at full scale not yet run. `:laptop` trains on patches of 96 pixels of the built-in photographs.
+Reached with this code: at full scale not yet run. `:laptop` trains on patches of 96 pixels of the built-in photographs,
+with the loss network of configs/loss_network.py, to be trained first.
 """
 
 from ml_collections import ConfigDict
@@ -34,8 +35,7 @@ LAPTOP = {
     "data.augment.flip": True,
     "data.num_workers": 2,
     "model.width_factor": 0.5,
-    "task.loss_network.weights": "random",
-    "task.loss_network.model.width_factor": 0.25,
+    "task.loss_network.weights": "runs/loss_network",
     "train.num_steps": 2000,
     "eval.protocol": "original",
     "eval.resize": None,

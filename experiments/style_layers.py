@@ -7,7 +7,7 @@ The paper's content is in relu2_2, its released code's in relu3_3.
 Rows: content in relu2_2 and in relu3_3 with all four style layers, which have their style loss in common; and one style
 layer at a time, which have their content loss in common. The pictures are in each run's TensorBoard (`stylized/`, with
 record.images above 0). The laptop scale: 400 steps of four 96-pixel crops of thirteen built-in photographs, the
-published half-width network at half its width.
+published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"

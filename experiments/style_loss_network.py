@@ -4,21 +4,25 @@ Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155) and Gatys, Ecker, Bethge 2016 ta
 Ustyuzhaninov et al. 2016 (arXiv:1606.00021) make textures with random weights.
 
 Rows: VGG-16 trained on patches of the built-in photographs (before the first run: python -m dnn_research.main --config
-configs/vgg16.py:laptop), VGG-16 with random weights, Network in Network with random weights and layers at the same
+configs/loss_network.py), VGG-16 with random weights, Network in Network with random weights and layers at the same
 strides. Losses by different networks do not compare; how much of the photographs' own style loss is left does, roughly,
 and so do the pictures in each run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps
-of four 96-pixel crops of thirteen built-in photographs, the published half-width network at half its width.
+of four 96-pixel crops of thirteen built-in photographs, the published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"
 
-BASELINE_ROW = "random"
+BASELINE_ROW = "patches"
 
 ROWS = {
-    "random": {"task.loss_network.weights": "random"},
-    "patches": {"task.loss_network.weights": "runs/vgg16-laptop"},
+    "patches": {"task.loss_network.weights": "runs/loss_network"},
+    "random": {
+        "task.loss_network.weights": "random",
+        "task.loss_network.model.width_factor": 0.25,
+    },
     "nin": {
         "task.loss_network.weights": "random",
+        "task.loss_network.model.width_factor": 0.5,
         "task.loss_network.model.name": "nin",
         "task.loss_network.model.variant": "cifar10",
         "task.content_layer": "conv2",

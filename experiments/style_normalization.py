@@ -6,7 +6,7 @@ checkerboards that repeated pixels followed by a convolution do not.
 
 Rows: batch and instance normalization with transposed convolutions, instance normalization with repeated pixels. The
 pictures are in each run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps of four
-96-pixel crops of thirteen built-in photographs, the published half-width network at half its width.
+96-pixel crops of thirteen built-in photographs, the published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"

@@ -24,6 +24,7 @@ ORDINARY = {
     "googlenet": ("model.width_factor=0.25", "data.image_size=96"),
     "resnet18": (),
     "quickstart": (),
+    "loss_network": (),
     "mobilenet:shallow": ("data.image_size=96",),
     "style_transfer": ("model.width_factor=0.125", "task.loss_network.model.width_factor=0.0625"),
     "super_resolution": (

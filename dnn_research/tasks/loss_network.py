@@ -124,7 +124,7 @@ def _from_run(workdir: Path, step: str) -> tuple[Any, Tree, int, tuple[float, ..
     if not (workdir / "run.json").exists():
         raise UserError(
             f"task.loss_network.weights: there is no run in {workdir}; train one (python -m dnn_research.main --config "
-            f"configs/vgg16.py:laptop), import weights (python -m dnn_research.weights import), or take 'random'"
+            f"configs/loss_network.py), import weights (python -m dnn_research.weights import), or take 'random'"
         )
     config = checkpoint.read_run(workdir)["config"]
     if config["task"]["name"] != "classification":
