@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr
+from jax.interpreters import partial_eval
 
 from dnn_research import models, parallel, recipe, train
 from dnn_research.models import tracing
@@ -32,8 +34,12 @@ class Step:
 
     def multiply_adds(self) -> int:
         """Those of one device in one step, forward and backward, counted as `tools.summary` counts."""
+        function = _function(self.setup, self.state)  # traced anew: jax keeps what it traced before, in its operations
         with stock_operations():
-            return tracing.multiply_adds(jax.make_jaxpr(self.function)(self.state, self.batch))
+            program = jax.make_jaxpr(function)(self.state, self.batch)
+        # The stock operations' gradients are pairs of which one half is left out when it is compiled, and so it is here.
+        live, _ = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True)
+        return tracing.multiply_adds(ClosedJaxpr(live, program.consts))
 
     def forward_multiply_adds(self) -> int:
         """Those of the network's forward pass for one image: what `tools.summary` prints."""
@@ -59,7 +65,11 @@ def of_recipe(config: str, overrides: Sequence[str]) -> Step:
         examples = next(batches)
     return Step(
         setup,
-        function,
+        _function(setup, state),
         parallel.placed_shapes(state, setup.layout),
         parallel.shard_shapes(examples, setup.batch_size, setup.layout),
     )
+
+
+def _function(setup: train.Setup, state: Any) -> Any:
+    return parallel.on_each_device(train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state)
