@@ -1,13 +1,15 @@
-"""The exceptions that end a command with one line for a person, and the two look-ups that raise them most.
+"""The exceptions that end a command with one line for a person, and the look-ups that raise them most.
 
 Every module may import this one.
 """
 
 import difflib
 import inspect
+import json
 import signal
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -54,6 +56,48 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
         if section.get(key, parameter.default) is None and not _takes_none(parameter.annotation):
             raise UserError(f"{name}.{key} cannot be none")
     return constructor(**section, **more)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; text that no reader could print or that is nested without end is no JSON here.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        body = json.loads(text)
+        json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair
+    except RecursionError:
+        raise ValueError("brackets without end") from None
+    return body
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file; `advice` is what to do where it is none."""
+    try:
+        body = parse_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {advice}") from error
+    if not isinstance(body, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); {advice}")
+    return body
+
+
+def field(held: Any, path: str, kind: type[T] | tuple[type[T], ...], where: object) -> T:
+    """The value at a dotted path of what a file held, checked; `where` is the file.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    for key in path.split("."):
+        if not isinstance(held, Mapping) or key not in held:
+            raise UserError(f"{where} lacks '{path}': it is damaged, or of another version")
+        held = held[key]
+    if not isinstance(held, kind) or (isinstance(held, bool) and kind is not bool):
+        raise UserError(f"{where} is damaged: '{path}' cannot be {repr(held)[:60]}")
+    return held
 
 
 def first_line(error: BaseException) -> str:

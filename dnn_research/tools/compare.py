@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dnn_research import checkpoint, recipe
+from dnn_research import checkpoint, recipe, record
 from dnn_research.errors import UserError
 from dnn_research.tools.curves import read
 
 # What metrics.jsonl says of a split besides its metrics.
-ABOUT = ("step", "epoch", "split", "examples", "protocol")
+ABOUT = ("step", "epoch", "examples", *record.WORDS)
 # What describes code, data and machine in run.json; the config is compared by itself.
 ENVIRONMENT = ("revision", "versions", "python", "devices", "processes", "num_classes")
 
@@ -57,12 +57,12 @@ def _metrics(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]
                 continue
             entries.append(_entry(f"{split}/{name}", before[-1], after[-1], name))
             if name == "top1_accuracy" and split != "train":
-                entries.append(_entry(f"{split}/best {name}", _best(before), _best(after), name))
+                entries.append(_entry(f"{split}/best {name}", _best(before, name), _best(after, name), name))
     return entries
 
 
-def _best(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return max(lines, key=lambda line: line["top1_accuracy"])
+def _best(lines: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return max((line for line in lines if name in line), key=lambda line: line[name])
 
 
 def _entry(title: str, before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> dict[str, Any]:

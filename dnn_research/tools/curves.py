@@ -4,13 +4,13 @@ python -m dnn_research.tools.curves runs/residual-plain-20 runs/residual-residua
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.figure
 
+from dnn_research import record
 from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
@@ -25,17 +25,11 @@ def read(workdir: Path) -> list[dict]:
     """The lines of a run's metrics.jsonl.
 
     Raises:
-        UserError: there is no such file, or a line of it is not JSON.
+        UserError: there is no such file, it is empty, or a line of it is none of metrics.
     """
-    path = workdir / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name the work directories of runs") from error
-    except ValueError as error:
-        raise UserError(f"{path} has a line that is not JSON ({error})") from error
+    lines = record.read_metrics(workdir)
     if not lines:
-        raise UserError(f"{path} is empty: nothing was recorded yet")
+        raise UserError(f"{workdir / 'metrics.jsonl'} is empty: nothing was recorded yet")
     return lines
 
 
@@ -51,7 +45,8 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
         lines = read(workdir)
         evaluated += [line for line in lines if line["split"] == "eval"]
         for axis, (split, key) in zip(axes, PANELS, strict=True):
-            points = [(line["step"], line[key]) for line in lines if line["split"] == split]
+            # Not every task measures accuracy.
+            points = [(line["step"], line[key]) for line in lines if line["split"] == split and key in line]
             steps, values = zip(*points, strict=True) if points else ((), ())
             if key == "top1_accuracy":
                 values = [100 * (1 - value) for value in values]

@@ -58,9 +58,6 @@ def of_recipe(config: str, overrides: Sequence[str]) -> Step:
     batch_size = recipe.load(config, given).config.batch_size
     setup = train.set_up(recipe.load(config, [*given, f"data.synthetic_examples={max(1024, batch_size or 0)}"]))
     state = jax.eval_shape(lambda network: train.initial_state(setup, network), setup.task.shapes())
-    function = parallel.on_each_device(
-        train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state
-    )
     with setup.dataset.train_batches(batch_size=2, seed=setup.seed) as batches:
         examples = next(batches)
     return Step(
