@@ -37,7 +37,7 @@ class Step:
         function = _function(self.setup, self.state)  # traced anew: jax keeps what it traced before, in its operations
         with stock_operations():
             program = jax.make_jaxpr(function)(self.state, self.batch)
-        # The stock operations' gradients are pairs of which one half is left out when it is compiled, and so it is here.
+        # The stock operations' gradients are pairs of which one half is left out when it is compiled, and here.
         live, _ = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True)
         return tracing.multiply_adds(ClosedJaxpr(live, program.consts))
 
