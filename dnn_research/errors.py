@@ -15,8 +15,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+MOST_CHARACTERS = 1500
+
+
 class UserError(Exception):
     """Something that the user can mend. The message is one line: what is wrong, with which value, what to do."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class Diverged(UserError):
@@ -98,6 +104,12 @@ def field(held: Any, path: str, kind: type[T] | tuple[type[T], ...], where: obje
     if not isinstance(held, kind) or (isinstance(held, bool) and kind is not bool):
         raise UserError(f"{where} is damaged: '{path}' cannot be {repr(held)[:60]}")
     return held
+
+
+def one_line(message: str) -> str:
+    """A message in one line of a length that can be read, whatever the values in it are."""
+    line = " ".join(part for part in message.splitlines() if part).replace("\0", "\\0")
+    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 4]} ..."
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,6 @@ peaks, see `compiling/estimate.py`. `--tries` compiles the step so often, to fin
 takes minutes for a large network on few cores, 1 takes the recipe's batch alone.
 """
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import jax
 
 from dnn_research import parallel, recipe
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools import collectives
 from dnn_research.tools.compiling import chips, estimate, step
@@ -169,7 +169,7 @@ def as_data(made: Compiled, on: chips.Slice) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.aot", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]")

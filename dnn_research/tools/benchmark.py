@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from dnn_research import process
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import networks
 from dnn_research.tools.measuring.networks import DTYPES, Entry

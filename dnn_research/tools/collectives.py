@@ -8,7 +8,6 @@ device sends if the devices pass their data around in a ring: 2 (n - 1) / n of t
 of the whole for an all-gather or a reduce-scatter. How a back end really moves the data is its own affair.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -19,6 +18,7 @@ from typing import Any
 
 import jax
 
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.compiling import step
 from dnn_research.tools.compiling.program import Program
@@ -82,7 +82,7 @@ def table(found: Sequence[Collective]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.collectives", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]")

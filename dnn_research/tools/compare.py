@@ -6,7 +6,6 @@ Config, code revision, data and versions from run.json; the last line of each sp
 metrics.jsonl.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import checkpoint, recipe, record
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.curves import read
 
@@ -103,7 +103,7 @@ def table(found: Mapping[str, Any], one: Path, other: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m dnn_research.tools.compare", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m dnn_research.tools.compare", description=__doc__.splitlines()[0])
     parser.add_argument("one", type=Path, metavar="RUN_A", help="work directory of a run")
     parser.add_argument("other", type=Path, metavar="RUN_B", help="work directory of another")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

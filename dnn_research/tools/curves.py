@@ -3,7 +3,6 @@
 python -m dnn_research.tools.curves runs/residual-plain-20 runs/residual-residual-20 --output curves.png
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import matplotlib.figure
 
 from dnn_research import record
+from dnn_research.arguments import Parser
 from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
@@ -61,7 +61,7 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m dnn_research.tools.curves", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m dnn_research.tools.curves", description=__doc__.splitlines()[0])
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="work directory of a run")
     parser.add_argument("--output", type=Path, required=True, help="the picture, .png, .svg or .pdf")
     parser.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")

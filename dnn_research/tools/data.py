@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dnn_research import data, recipe
+from dnn_research.arguments import Parser
 from dnn_research.data.tfds_source import root_directory
 from dnn_research.errors import UserError, choose, construct
 from dnn_research.tools.examining import pictures, verification

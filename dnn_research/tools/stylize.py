@@ -20,6 +20,7 @@ from typing import NoReturn
 import numpy as np
 
 from dnn_research import process
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 
 PRESETS = ("gatys", "johnson")

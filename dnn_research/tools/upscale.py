@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dnn_research import process
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.stylize import Parser, plan, run
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dnn_research import data, recipe
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError, construct
 from dnn_research.tools.measuring import input_race, input_stages, machine, peer
 

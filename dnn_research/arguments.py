@@ -1,0 +1,14 @@
+"""The parser of all commands but `main`: a wrong argument ends as every other error does, in one line with status 1."""
+
+import argparse
+from typing import NoReturn
+
+from dnn_research.errors import one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, without its usage in front of an error and its status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the command."""
+        self.exit(1, f"error: {one_line(message)}; --help lists the arguments\n")
