@@ -1,9 +1,9 @@
-"""The parser of all commands but `main`: a wrong argument ends as every other error does, in one line with status 1."""
+"""The parsers of all commands but `main`: a wrong argument ends as other errors do, in one line with status 1."""
 
 import argparse
 from typing import NoReturn
 
-from dnn_research.errors import one_line
+from dnn_research.errors import UserError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -11,4 +11,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the command."""
-        self.exit(1, f"error: {one_line(message)}; --help lists the arguments\n")
+        self.exit(1, f"error: {one_line(message)}; --help lists the options\n")
+
+
+class CaughtParser(argparse.ArgumentParser):
+    """Whose complaints are the command's, which parses where it catches its errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}; --help lists the options")

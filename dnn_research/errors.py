@@ -7,6 +7,7 @@ import difflib
 import inspect
 import json
 import signal
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -61,6 +62,10 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
             raise UserError(f"{name} lacks '{key}'")
         if section.get(key, parameter.default) is None and not _takes_none(parameter.annotation):
             raise UserError(f"{name}.{key} cannot be none")
+        if key in section and not _fits(section[key], parameter.annotation):
+            raise UserError(
+                f"{name}.{key} cannot be {repr(section[key])[:100]}: it takes {_shown(parameter.annotation)}"
+            )
     return constructor(**section, **more)
 
 
@@ -115,6 +120,29 @@ def one_line(message: str) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its name if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value of a config is of the type that a parameter is declared with; of other types than a config's, yes.
+
+    A whole number is a number; a list of JSON is a tuple.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple and isinstance(value, (tuple, list)):
+        if arguments[1:] == (...,):
+            return all(_fits(one, arguments[0]) for one in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    kinds = {float: (int, float), int: int, str: str, bool: bool, tuple: (tuple, list), type(None): type(None)}
+    kind = kinds.get(annotation if origin is None else origin)
+    if kind is None:
+        return True
+    return isinstance(value, kind) and (annotation is bool or not isinstance(value, bool))
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
 
 
 def _takes_none(annotation: Any) -> bool:
