@@ -63,9 +63,8 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
         if section.get(key, parameter.default) is None and not _takes_none(parameter.annotation):
             raise UserError(f"{name}.{key} cannot be none")
         if key in section and not _fits(section[key], parameter.annotation):
-            raise UserError(
-                f"{name}.{key} cannot be {repr(section[key])[:100]}: it takes {_shown(parameter.annotation)}"
-            )
+            shown = repr(section[key])[:100]
+            raise UserError(f"{name}.{key} cannot be {shown}: it takes {_shown(parameter.annotation)}")
     return constructor(**section, **more)
 
 
@@ -123,9 +122,9 @@ def first_line(error: BaseException) -> str:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of a config is of the type that a parameter is declared with; of other types than a config's, yes.
+    """Whether a value of a config is of the type that a parameter is declared with.
 
-    A whole number is a number; a list of JSON is a tuple.
+    A whole number is a number, a list of JSON is a tuple; what no config holds is not looked at.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):

@@ -284,7 +284,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
         _refuse_other_facts(workdir, setup.task)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     with (
         record.Recorder(workdir, setup.recording, primary=parallel.is_primary()) as recorder,

@@ -69,9 +69,10 @@ def some(commands: Sequence[str], count: int) -> list[str]:
     return random.Random(0).sample(list(commands), count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_odd_values_of_every_field(run, config):
-    for override in some(commands_for_overrides(config), 60):
+    for override in some(commands_for_overrides(config), 30):
         arguments = ["--config", str(ROOT / config), override]
         check(arguments, *run(arguments))
 

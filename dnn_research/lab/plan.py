@@ -63,7 +63,7 @@ def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None
     except UserError as error:
         return None, str(error)
     known[row] = {"config": config, "time": {"compile_seconds": time.compile_seconds, "run_seconds": time.run_seconds}}
-    sweep.directory.mkdir(parents=True, exist_ok=True)
+    sweep.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     held.write_text(json.dumps(known))
     return time, "from a few steps"
 

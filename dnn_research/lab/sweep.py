@@ -180,7 +180,7 @@ class Sweep:
         outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
         if outcome.status == FINISHED and any(MEASURES[name].layers for name in self.experiment.measures):
             layers.write(chosen, run.workdir)
-        run.workdir.mkdir(parents=True, exist_ok=True)
+        run.workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = run.workdir / "outcome.tmp"
         temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
         temporary.replace(run.workdir / "outcome.json")
