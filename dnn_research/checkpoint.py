@@ -25,7 +25,7 @@ from flax import linen as nn
 from flax import serialization, traverse_util
 
 from dnn_research import models
-from dnn_research.errors import UserError, first_line
+from dnn_research.errors import UserError, field, first_line, parse_json, read_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -189,17 +189,31 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest:
     """Raises DamagedError when there is no valid one."""
     try:
-        body = json.loads((folder / MANIFEST).read_text())
+        body = parse_json((folder / MANIFEST).read_bytes())
         checksum = body.pop("crc32")
         if zlib.crc32(json.dumps(body, sort_keys=True).encode()) != checksum:
             raise DamagedError("its manifest is damaged")
         if body.pop("format") != FORMAT:
             raise DamagedError("its format is not known to this version")
-        return Manifest(**body)
+        return _checked(Manifest(**body))
     except FileNotFoundError:
         raise DamagedError("it was not finished") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, if it says what manifests say: a right checksum does not tell who wrote it."""
+    entries = [*manifest.leaves.values(), *manifest.files.values()]
+    if (
+        type(manifest.step) is not int
+        or not all(isinstance(entry, dict) and type(entry["crc32"]) is int for entry in entries)
+        or not all(isinstance(leaf["shape"], list) for leaf in manifest.leaves.values())
+        or not all(isinstance(v, float) or (type(v) is int and abs(v) < 2**63) for v in manifest.results.values())
+        or not all(isinstance(part, dict) for part in (manifest.results, manifest.records, manifest.conditions))
+    ):
+        raise TypeError("no manifest")
+    return manifest
 
 
 def steps(directory: Path) -> list[int]:
@@ -304,7 +318,7 @@ def find(workdir: Path, which: str = "latest") -> Path:
     if which == "latest":
         return directory / str(there[-1])
     if which == "best":
-        policy = Policy(1, read_run(workdir)["config"]["checkpoint"]["best_metric"])
+        policy = Policy(1, field(read_run(workdir), "config.checkpoint.best_metric", str, workdir / "run.json"))
         best = policy.best([manifest for _, manifest in finished(directory)])
         if best is None:
             raise UserError(f"no checkpoint in {directory} was evaluated by {policy.best_metric}")
@@ -346,8 +360,9 @@ def load_network(
     workdir = Path(workdir)
     run = read_run(workdir)
     fields = tuples(run["config"]["model"])
+    field(fields, "name", str, f"config.model in {workdir / 'run.json'}")
     if "num_classes" in fields and fields["num_classes"] is None:
-        fields["num_classes"] = run["num_classes"]
+        fields["num_classes"] = field(run, "num_classes", int, workdir / "run.json")
     variables = load_variables(find(workdir, which), ema=ema)
     return models.create(**fields), jax.tree.map(jnp.asarray, variables)
 
@@ -398,11 +413,12 @@ def initialize_from(
 
 def read_run(workdir: Path) -> dict[str, Any]:
     """What a run wrote into its run.json."""
+    path = workdir / "run.json"
     try:
-        run = json.loads((workdir / "run.json").read_text())
-        run["config"]["model"]  # a file that is JSON may still be no run's
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{workdir} is not a run's work directory: run.json cannot be read ({error})") from error
+        run = read_json(path, "name the work directory of a run")
+        field(run, "config.model", dict, path)
+    except UserError as error:
+        raise UserError(f"{workdir} is not a run's work directory: {error}") from error
     return run
 
 

@@ -1,20 +1,29 @@
-"""The exceptions that end a command with one line for a person, and the two look-ups that raise them most.
+"""The exceptions that end a command with one line for a person, and the look-ups that raise them most.
 
 Every module may import this one.
 """
 
 import difflib
 import inspect
+import json
 import signal
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+MOST_CHARACTERS = 1500
+
+
 class UserError(Exception):
     """Something that the user can mend. The message is one line: what is wrong, with which value, what to do."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class Diverged(UserError):
@@ -53,12 +62,86 @@ def construct(constructor: Callable[..., T], name: str, section: Mapping[str, An
             raise UserError(f"{name} lacks '{key}'")
         if section.get(key, parameter.default) is None and not _takes_none(parameter.annotation):
             raise UserError(f"{name}.{key} cannot be none")
+        if key in section and not _fits(section[key], parameter.annotation):
+            shown = repr(section[key])[:100]
+            raise UserError(f"{name}.{key} cannot be {shown}: it takes {_shown(parameter.annotation)}")
     return constructor(**section, **more)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; text that no reader could print or that is nested without end is no JSON here.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        body = json.loads(text)
+        json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair
+    except RecursionError:
+        raise ValueError("brackets without end") from None
+    return body
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file; `advice` is what to do where it is none."""
+    try:
+        body = parse_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {advice}") from error
+    if not isinstance(body, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); {advice}")
+    return body
+
+
+def field(held: Any, path: str, kind: type[T] | tuple[type[T], ...], where: object) -> T:
+    """The value at a dotted path of what a file held, checked; `where` is the file.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    for key in path.split("."):
+        if not isinstance(held, Mapping) or key not in held:
+            raise UserError(f"{where} lacks '{path}': it is damaged, or of another version")
+        held = held[key]
+    if not isinstance(held, kind) or (isinstance(held, bool) and kind is not bool):
+        raise UserError(f"{where} is damaged: '{path}' cannot be {repr(held)[:60]}")
+    return held
+
+
+def one_line(message: str) -> str:
+    """A message in one line of a length that can be read, whatever the values in it are."""
+    line = " ".join(part for part in message.splitlines() if part).replace("\0", "\\0")
+    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 4]} ..."
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its name if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value of a config is of the type that a parameter is declared with.
+
+    A whole number is a number, a list of JSON is a tuple; what no config holds is not looked at.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple and isinstance(value, (tuple, list)):
+        if arguments[1:] == (...,):
+            return all(_fits(one, arguments[0]) for one in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    kinds = {float: (int, float), int: int, str: str, bool: bool, tuple: (tuple, list), type(None): type(None)}
+    kind = kinds.get(annotation if origin is None else origin)
+    if kind is None:
+        return True
+    return isinstance(value, kind) and (annotation is bool or not isinstance(value, bool))
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
 
 
 def _takes_none(annotation: Any) -> bool:

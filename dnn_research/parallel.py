@@ -11,9 +11,11 @@ A network in towers (`Layout`) is the exception: neighbouring devices hold its h
 come out with a leading device axis, and are put together again (`whole`) wherever they leave the devices.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,14 +53,41 @@ class Layout:
 
     def groups(self) -> list[list[int]]:
         """The devices that share a copy of the network."""
-        return np.arange(jax.device_count()).reshape(-1, self.towers).tolist()
+        return np.arange(device_count()).reshape(-1, self.towers).tolist()
 
     def peers(self) -> list[list[int]]:
         """The devices that hold the same part."""
-        return np.arange(jax.device_count()).reshape(-1, self.towers).T.tolist()
+        return np.arange(device_count()).reshape(-1, self.towers).T.tolist()
 
 
 WHOLE = Layout()
+
+_elsewhere: contextvars.ContextVar[Sequence[jax.Device] | None] = contextvars.ContextVar("elsewhere", default=None)
+
+
+@contextlib.contextmanager
+def compiling_for(devices: Sequence[jax.Device]) -> Iterator[None]:
+    """While it lasts, steps are those of these devices, which need not be here: to be lowered from shapes and compiled.
+
+    This process stands for all that would run on them.
+    """
+    token = _elsewhere.set(tuple(devices))
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+def device_count() -> int:
+    """All devices that a step runs on."""
+    elsewhere = _elsewhere.get()
+    return jax.device_count() if elsewhere is None else len(elsewhere)
+
+
+def _local_device_count() -> int:
+    """Those of them that are this process's."""
+    elsewhere = _elsewhere.get()
+    return jax.local_device_count() if elsewhere is None else len(elsewhere)
 
 
 def initialize_hosts() -> None:
@@ -126,7 +155,7 @@ def placed_shapes(tree: Any, layout: Layout = WHOLE) -> Any:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         part = list(leaf.shape)
         part[axis] //= layout.towers
-        return jax.ShapeDtypeStruct((jax.local_device_count(), *part), leaf.dtype)
+        return jax.ShapeDtypeStruct((_local_device_count(), *part), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(shape, tree)
 
@@ -148,7 +177,7 @@ def whole(tree: Any, layout: Layout) -> Any:
 
 def check_layout(layout: Layout) -> None:
     """Raises UserError unless every process has whole groups of towers."""
-    devices = jax.local_device_count()
+    devices = _local_device_count()
     if devices % layout.towers:
         raise UserError(
             f"model.towers={layout.towers} needs a multiple of {layout.towers} devices, not {devices}; on CPU, "
@@ -160,7 +189,7 @@ def check_divides(batch_size: int, name: str, layout: Layout = WHOLE) -> None:
     """Raises UserError unless every device, or group of towers, gets an equal, non-empty share of a global batch."""
     if batch_size <= 0:
         raise UserError(f"{name} must be positive, not {batch_size}")
-    shares = jax.device_count() // layout.towers
+    shares = device_count() // layout.towers
     if batch_size % shares:
         near = max(shares, batch_size // shares * shares)
         over = "devices" if layout.towers == 1 else f"groups of {layout.towers} devices"
@@ -197,6 +226,14 @@ def shard(batch: Batch, layout: Layout = WHOLE) -> dict[str, jax.Array]:
     }
 
 
+def shard_shapes(batch: Batch, batch_size: int, layout: Layout = WHOLE) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes that `shard` gives to a batch of `batch_size` examples like those of `batch`, of any number."""
+    devices = _local_device_count()
+    share = -(-batch_size // (devices // layout.towers))
+    shapes = {name: jax.ShapeDtypeStruct((devices, share, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+    return {**shapes, "position": jax.ShapeDtypeStruct((devices, share), np.int32)}
+
+
 def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout = WHOLE, state: Any = None) -> Any:
     """`step(state, batch)` over all devices.
 
@@ -209,12 +246,16 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
         layout: how the parameters lie.
         state: where the layout splits some, a tree like the state.
     """
-    donated = (0,) if donate_state else ()
+    how: dict[str, Any] = {
+        "axis_name": AXIS,
+        "devices": _elsewhere.get(),
+        "donate_argnums": (0,) if donate_state else (),
+    }
     if not layout.axes:
-        return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
+        return jax.pmap(step, in_axes=(None, 0), out_axes=None, **how)
     axes = _device_axes(state, layout)
     out_axes = (axes, None) if donate_state else None
-    return jax.pmap(step, axis_name=AXIS, in_axes=(axes, 0), out_axes=out_axes, donate_argnums=donated)
+    return jax.pmap(step, in_axes=(axes, 0), out_axes=out_axes, **how)
 
 
 def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, state: Any = None) -> Any:

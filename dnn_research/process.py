@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,8 @@ _BEFORE = "DNN_GLIBC_TUNABLES_BEFORE"
 def use_compilation_cache() -> None:
     """Keeps compiled steps between runs, in the user's cache directory unless JAX was told where.
 
-    What is kept there is run, so a directory that this makes is the user's alone.
+    What is kept there is run, so a directory that this makes is the user's alone, and one that others can write to is
+    not used.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     chosen = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "dnn_research" / "compiled"))
@@ -28,6 +30,11 @@ def use_compilation_cache() -> None:
         with contextlib.suppress(OSError):  # JAX says that it cannot write there
             Path(chosen).parent.mkdir(parents=True, exist_ok=True)
             Path(chosen).mkdir(exist_ok=True, mode=0o700)
+        with contextlib.suppress(OSError):
+            kept = Path(chosen).stat()
+            if kept.st_uid not in (0, os.geteuid()) or kept.st_mode & stat.S_IWOTH:
+                print(f"note: {chosen} can be written by others, so steps are compiled anew", file=sys.stderr)
+                os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 
 def show_plain_lines() -> None:

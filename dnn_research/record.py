@@ -25,7 +25,7 @@ import tensorboardX
 from tensorboardX import summary as tensorboard_summary
 from tqdm import tqdm
 
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, field, first_line, parse_json
 
 # What decides a result, down to the decoder of the images.
 PACKAGES = (
@@ -95,6 +95,39 @@ def describe_run(
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         "processes": jax.process_count(),
     }
+
+
+# What a line of metrics.jsonl says in words; all else is numbers.
+WORDS = ("split", "protocol", "protocol_hash", "dataset", "dataset_version", "dataset_split")
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, each with `step` and `split`; none if it is empty.
+
+    Raises:
+        UserError: it is not there, or a line of it is none of metrics.
+    """
+    path = workdir / "metrics.jsonl"
+    try:
+        texts = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name the work directory of a run") from error
+    lines = []
+    for number, text in enumerate(texts, 1):
+        where = f"{path}, line {number},"
+        try:
+            line = parse_json(text)
+        except ValueError as error:
+            raise UserError(f"{where} is not JSON ({first_line(error)})") from error
+        field(line, "step", int, where)
+        field(line, "split", str, where)
+        for name, value in line.items():
+            if name in WORDS:
+                field(line, name, str, where)
+            elif type(value) not in (int, float) or (isinstance(value, int) and abs(value) >= 2**63):
+                raise UserError(f"{where} is damaged: '{name[:40]}' cannot be {repr(value)[:60]}")
+        lines.append(line)
+    return lines
 
 
 class Recorder:

@@ -240,7 +240,7 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     layout = parallel.Layout(task.towers, task.tower_axes)
     parallel.check_layout(layout)
     parallel.check_divides(config["batch_size"], "batch_size", layout)
-    share = config["batch_size"] // (jax.device_count() // layout.towers)
+    share = config["batch_size"] // (parallel.device_count() // layout.towers)
     if share % training.accumulate_steps:
         raise UserError(f"train.accumulate_steps={training.accumulate_steps} does not divide a device's {share} images")
     if layout.towers > 1 and (training.clip_norm or config["optimizer"]["name"] == "lars"):
@@ -284,7 +284,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
         _refuse_other_facts(workdir, setup.task)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     with (
         record.Recorder(workdir, setup.recording, primary=parallel.is_primary()) as recorder,

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
     *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process", "evaluation", "confusion"),
-    *("tasks", "models", "ops", "data", "weights"),
+    *("arguments", "tasks", "models", "ops", "data", "weights"),
 }
 
 # Part -> the parts that it may import, beside itself and errors. A part is a module or a folder of the package.
@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "evaluation": {"tasks", "parallel", "metrics", "data"},
     "tasks": {"models", "metrics", "data", "checkpoint"},
-    "weights": {"models", "checkpoint", "recipe", "record"},
+    "weights": {"arguments", "models", "checkpoint", "recipe", "record"},
     "checkpoint": {"models"},  # load_network gives back the network with its variables
     "models": {"ops"},
     "data": {"metrics"},
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": set(),
     "process": set(),
     "errors": set(),
+    "arguments": set(),
     "__init__": set(),
 }
 

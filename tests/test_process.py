@@ -117,3 +117,15 @@ def test_a_cache_that_is_named_is_used(cached, tmp_path):
 def test_a_home_that_cannot_be_written_stops_nothing(cached, tmp_path):
     (tmp_path / "file").touch()
     assert run(cached, XDG_CACHE_HOME=str(tmp_path / "file")) == [str(tmp_path / "file" / "dnn_research" / "compiled")]
+
+
+def test_a_compilation_cache_that_others_can_write_to_is_not_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "open"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    process.use_compilation_cache()
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "true"
+    (tmp_path / "open").chmod(0o777)
+    process.use_compilation_cache()
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert "can be written by others" in capsys.readouterr().err

@@ -17,7 +17,6 @@ The mean image stays where it is when a crop moves, as the central part of it do
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,7 +26,7 @@ import numpy as np
 from jax import lax
 
 from dnn_research.data import statistics
-from dnn_research.errors import UserError, choose
+from dnn_research.errors import UserError, choose, field, read_json
 
 Images = jax.Array
 
@@ -134,10 +133,18 @@ def load_normalization(workdir: str | Path) -> Normalization:
         UserError: it holds no run, or the statistics that it needs are absent or damaged.
     """
     workdir = Path(workdir)
+    path = workdir / "run.json"
     try:
-        section = json.loads((workdir / "run.json").read_text())["config"]["data"]
-        name, mean, std = section["normalization"], tuple(section["mean"]), tuple(section["std"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        section = field(read_json(path, "name the work directory of a run"), "config.data", dict, path)
+        name = field(section, "normalization", str, path)
+        mean, std = (
+            tuple(
+                field({"value": value}, "value", (int, float), f"{path}: {key}")
+                for value in field(section, key, list, path)
+            )
+            for key in ("mean", "std")
+        )
+    except UserError as error:
         raise UserError(f"{workdir}/run.json does not say how images are normalized ({error})") from error
     choose(NORMALIZATIONS, name, "data.normalization")
     arrays = statistics.load(workdir) if name in NEEDS else {}

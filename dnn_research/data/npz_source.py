@@ -5,6 +5,7 @@ The names of its arrays are those of Keras (`x_train`, `y_train`, `x_test`, `y_t
 a part is held out for evaluation. Images are uint8 [n, h, w] or [n, h, w, 1 or 3], labels whole numbers [n] or [n, 1].
 """
 
+import os
 import pathlib
 import struct
 import zipfile
@@ -94,6 +95,9 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
         # A single array would be an .npy file, which np.load gives without names.
         if not zipfile.is_zipfile(file):
             raise UserError(f"{file} is no NumPy archive, or is cut short: write it with numpy.savez")
+        with zipfile.ZipFile(file) as members:
+            if sum(member.file_size for member in members.infolist()) > _memory_bytes():
+                raise MemoryError
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
@@ -102,6 +106,11 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(f"{file} does not fit into memory: make a folder of images of it") from error
     except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise UserError(f"{file} is damaged or holds Python objects ({first_line(error)}): write it again") from error
+
+
+def _memory_bytes() -> int:
+    """What the machine has: an archive of a few bytes can unpack to any number."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _labelled(

@@ -187,7 +187,7 @@ def load(workdir: Path) -> Arrays:
     """
     path = workdir / FILE
     try:
-        with open(path, "rb") as opened, np.load(opened) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise UserError(

@@ -8,20 +8,18 @@ The plan and its estimated time come first. The same command goes on where the l
 that came to its end. Exit status: 0 done, 1 bad input or runs that failed, 75 saved after SIGTERM, 130 interrupted.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import process
+from dnn_research.arguments import Parser
 from dnn_research.errors import Interrupted, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dnn_research.lab", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog="python -m dnn_research.lab", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--experiment", metavar="FILE[:laptop]", help="such as experiments/lrn_vgg.py:laptop")
     parser.add_argument("--workdir", type=Path, help="where its runs and its report are; runs/lab/<experiment>")
     parser.add_argument("--dry_run", action="store_true", help="only show the plan and its estimated time")

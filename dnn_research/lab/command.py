@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import train
-from dnn_research.errors import UserError, choose
+from dnn_research.errors import UserError, choose, field, read_json
 from dnn_research.lab import cluster, cost, experiment, hparams, ledger, plan, report, results
 from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.sweep import FAILED, Run, Sweep
@@ -79,7 +79,7 @@ def _run_one(sweep: Sweep, name: str) -> int:
 def _measure_networks(sweep: Sweep) -> None:
     """Writes the cost of the network of every row that has begun, once, into cost.json."""
     path = sweep.directory / "cost.json"
-    held = json.loads(path.read_text()) if path.exists() else {}
+    held = read_json(path, "remove it") if path.exists() else {}
     for row in sweep.experiment.rows:
         first = sweep.run(row, sweep.experiment.seeds[0])
         if row not in held and (first.workdir / "outcome.json").exists():
@@ -105,9 +105,10 @@ def _refuse_other(directory: Path, chosen: Experiment) -> None:
     path = directory / "results.json"
     if not path.exists():
         return
-    held = json.loads(path.read_text())
-    if (held["experiment"], held["spec"].partition(":")[2]) != (chosen.name, chosen.spec.partition(":")[2]):
-        raise UserError(f"{directory} holds {held['spec']}; give another --workdir for {chosen.spec}")
+    held = read_json(path, "remove it")
+    name, spec = (field(held, key, str, path) for key in ("experiment", "spec"))
+    if (name, spec.partition(":")[2]) != (chosen.name, chosen.spec.partition(":")[2]):
+        raise UserError(f"{directory} holds {spec}; give another --workdir for {chosen.spec}")
 
 
 def _parameter(text: str) -> tuple[str, str | int]:

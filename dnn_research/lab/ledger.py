@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import recipe
+from dnn_research.errors import UserError, field, read_json
 from dnn_research.lab import experiment as experiments
 from dnn_research.lab import report
 from dnn_research.lab.experiment import SCALES, Experiment
@@ -67,9 +68,29 @@ def _lines(folder: Path) -> Iterator[tuple[str, ...]]:
                 continue
             experiment = experiments.load(f"{path}:{scale}" if scale != "paper" else str(path))
             held = folder / "results" / f"{experiment.name}-{scale}" / "results.json"
-            found = json.loads(held.read_text()) if held.exists() else None
+            found = _published(held) if held.exists() else None
             for claim in experiment.claims:
                 yield _line(experiment, claim, found)
+
+
+def _published(path: Path) -> dict[str, Any]:
+    """The results of a published report, as far as the ledger has need of them."""
+    found = read_json(path, "publish the experiment again")
+    field(found, "measures", dict, path)
+    for number, claim in enumerate(field(found, "claims", list, path)):
+        where = f"{path}, claim {number},"
+        for key in ("id", "row", "against", "measure", "verdict"):
+            field(claim, key, str, where)
+        field(claim, "pairs", int, where)
+        measure = field(found["measures"], claim["measure"], dict, where)
+        field(measure, "unit", str, where)
+        ratio = field(measure, "ratio", bool, where)
+        for key in ("effect_found", "low", "high"):
+            if key not in claim or claim[key] is not None:
+                value = field(claim, key, (int, float), where)
+                if ratio and not abs(value) < 700:  # it is a logarithm
+                    raise UserError(f"{where} is damaged: '{key}' cannot be {value}")
+    return found
 
 
 def _line(experiment: Experiment, claim: experiments.Claim, found: dict[str, Any] | None) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ Errors and responses come in their units; effects of a `ratio` are differences o
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dnn_research.errors import UserError
+from dnn_research import record
+from dnn_research.errors import UserError, field, read_json
 
 Lines = list[dict[str, Any]]
 
@@ -73,20 +73,21 @@ def read(workdir: Path, total_steps: int) -> Records:
     Raises:
         UserError: they are not there, or not complete.
     """
+    path, layers = workdir / "run.json", workdir / "layers.json"
     try:
-        run = json.loads((workdir / "run.json").read_text())
-        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        held = workdir / "layers.json"
-        layers = json.loads(held.read_text()) if held.exists() else {}
-    except (OSError, ValueError) as error:
+        run = read_json(path, "")
+        lines = record.read_metrics(workdir)
+        split = field(run, "config.checkpoint.best_metric", str, path).partition("/")[0]
+        num_classes = field(run, "num_classes", int, path)
+        held = read_json(layers, "") if layers.exists() else {}
+    except UserError as error:
         raise UserError(f"{workdir} does not hold a run's records ({error}); remove it and start again") from error
-    split = run["config"]["checkpoint"]["best_metric"].partition("/")[0]
     return Records(
         [line for line in lines if line["split"] == "train"],
         [line for line in lines if line["split"] == split],
         total_steps,
-        run["num_classes"],
-        layers,
+        num_classes,
+        held,
     )
 
 

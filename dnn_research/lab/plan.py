@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from dnn_research import recipe
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, read_json
 from dnn_research.lab import cost
 from dnn_research.lab.statistics import seeds_needed
 from dnn_research.lab.sweep import Run, Sweep
@@ -53,7 +53,7 @@ def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None
     if not time_steps:
         return None, "no run has finished"
     held = sweep.directory / "estimate.json"
-    known = json.loads(held.read_text()) if held.exists() else {}
+    known = read_json(held, "remove it") if held.exists() else {}
     chosen = sweep.experiment.load(row, sweep.experiment.seeds[0])
     config = json.dumps(recipe.plain(chosen.config), sort_keys=True)
     if known.get(row, {}).get("config") == config:
@@ -63,7 +63,7 @@ def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None
     except UserError as error:
         return None, str(error)
     known[row] = {"config": config, "time": {"compile_seconds": time.compile_seconds, "run_seconds": time.run_seconds}}
-    sweep.directory.mkdir(parents=True, exist_ok=True)
+    sweep.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     held.write_text(json.dumps(known))
     return time, "from a few steps"
 

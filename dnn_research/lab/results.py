@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import recipe
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, read_json
 from dnn_research.lab import cost, measures, statistics, verdict
 from dnn_research.lab.experiment import Claim, Experiment
 from dnn_research.lab.measures import MEASURES
@@ -254,7 +254,7 @@ def _tuned(sweep: Sweep, row: str) -> Result:
 def _clock(sweep: Sweep) -> Result:
     """What the rows cost: of their networks, and the seconds of their runs."""
     held = sweep.directory / "cost.json"
-    networks = json.loads(held.read_text()) if held.exists() else {}
+    networks = read_json(held, "remove it") if held.exists() else {}
     seconds = {
         row: [time.run_seconds for run in sweep.runs() if run.row == row and (time := cost.measured(run.workdir))]
         for row in sweep.experiment.rows

@@ -22,8 +22,8 @@ from typing import Any
 
 import jax
 
-from dnn_research import recipe, train
-from dnn_research.errors import Diverged, Interrupted, UserError, first_line
+from dnn_research import checkpoint, recipe, train
+from dnn_research.errors import Diverged, Interrupted, UserError, field, first_line, read_json
 from dnn_research.lab import layers, measures
 from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.measures import MEASURES
@@ -132,7 +132,7 @@ class Sweep:
 
     def check(self, run: Run) -> None:
         """Raises UserError if the directory holds a run of another config than the experiment has now."""
-        held = json.loads((run.workdir / "run.json").read_text())["config"]
+        held = checkpoint.read_run(run.workdir)["config"]
         wanted = recipe.plain(self.recipe_of(run).config)
         changes = {
             key: change for key, change in recipe.differences(held, wanted).items() if key not in recipe.EXECUTION
@@ -180,7 +180,7 @@ class Sweep:
         outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
         if outcome.status == FINISHED and any(MEASURES[name].layers for name in self.experiment.measures):
             layers.write(chosen, run.workdir)
-        run.workdir.mkdir(parents=True, exist_ok=True)
+        run.workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = run.workdir / "outcome.tmp"
         temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
         temporary.replace(run.workdir / "outcome.json")
@@ -190,7 +190,15 @@ class Sweep:
 def read_outcome(run: Run) -> Outcome | None:
     """How a run ended; None if it has not."""
     path = run.workdir / "outcome.json"
-    return Outcome(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    held = read_json(path, "remove the run's directory")
+    return Outcome(
+        field(held, "status", str, path),
+        field(held, "total_steps", int, path),
+        field(held, "message", str, path),
+        field(held, "attempts", int, path),
+    )
 
 
 def _attempt(training: Callable[[], Mapping[str, float]], run: Run, length: int) -> Outcome:

@@ -16,21 +16,14 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from dnn_research import process
+from dnn_research.arguments import CaughtParser
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import networks
 from dnn_research.tools.measuring.networks import DTYPES, Entry
 
 MODES = ("train", "inference")
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose complaints are the command's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and overrides of the config such as `config.batch_size=32`."""
-    parser = Parser(
+    parser = CaughtParser(
         prog="python -m dnn_research.tools.benchmark", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--network", metavar="NAME,...", help="benchmark networks at their native size, or all")

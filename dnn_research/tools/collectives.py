@@ -8,7 +8,6 @@ device sends if the devices pass their data around in a ring: 2 (n - 1) / n of t
 of the whole for an all-gather or a reduce-scatter. How a back end really moves the data is its own affair.
 """
 
-import argparse
 import dataclasses
 import json
 import math
@@ -19,11 +18,12 @@ from typing import Any
 
 import jax
 
-from dnn_research import parallel, recipe, train
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
+from dnn_research.tools.compiling import step
+from dnn_research.tools.compiling.program import Program
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-_LINE = re.compile(rf"= (?P<type>.+?) (?P<kind>{'|'.join(KINDS)})(?:-start)?\(")
 _ARRAY = re.compile(r"([a-z]+)(\d+)\[([\d,]*)\]")
 _NAME = re.compile(r'op_name="([^"]*)"')
 
@@ -50,31 +50,23 @@ class Collective:
 def count(program: str, device_count: int) -> list[Collective]:
     """The collectives of a compiled program as text (HLO) in which more than one device takes part."""
     found = []
-    for line in program.splitlines():
-        match = _LINE.search(line)
-        if not match:
+    for computation, instruction, times in Program(program).instructions():
+        kind = instruction.operation.removesuffix("-start")
+        devices = _group_size(instruction.rest, device_count)
+        if kind not in KINDS or devices == 1:
             continue
-        size = sum(
-            int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
-            for _, bits, shape in _ARRAY.findall(match["type"])
-        )
-        devices = _group_size(line, device_count)
-        name = _NAME.search(line)
-        if devices > 1:
-            sent = _sent(match["kind"], size, devices)
-            found.append(Collective(match["kind"], size, devices, sent, name[1] if name else ""))
+        size = _size(instruction.type)
+        if instruction.operation in ("all-gather-start", "collective-permute-start"):  # (operands, results)
+            size -= sum(_size(computation[name].type) for name in instruction.operands)
+        name = _NAME.search(instruction.rest)
+        sent = _sent(kind, size, devices)
+        found += [Collective(kind, size, devices, sent, name[1] if name else "")] * times
     return found
 
 
 def of_train_step(config: str, overrides: Sequence[str]) -> list[Collective]:
     """The collectives of the train step that a recipe runs, compiled for the devices that are here."""
-    setup = train.set_up(recipe.load(config, overrides))
-    state = jax.eval_shape(lambda network: train.initial_state(setup, network), setup.task.shapes())
-    step = parallel.on_each_device(train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state)
-    with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
-        batch = parallel.shard(next(batches), setup.layout)
-    lowered = step.lower(parallel.placed_shapes(state, setup.layout), batch)
-    return count(lowered.compile().as_text(), jax.device_count())
+    return count(step.of_recipe(config, overrides).lower().compile().as_text(), jax.device_count())
 
 
 def table(found: Sequence[Collective]) -> str:
@@ -90,7 +82,7 @@ def table(found: Sequence[Collective]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.collectives", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]")
@@ -104,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         key, equals, values = (known.compare or "").partition("=")
         if known.compare and not equals:
             raise UserError(f"--compare {known.compare} lacks its values; write it as --compare KEY=VALUE,VALUE")
-        given = ["data.source=synthetic", *(override.removeprefix("--") for override in rest)]
+        given = [override.removeprefix("--") for override in rest]
         changes = {f"{key}={value}": [f"{key}={value}"] for value in values.split(",")} if equals else {"as it is": []}
         found = {name: of_train_step(known.config, [*given, *change]) for name, change in changes.items()}
     except UserError as error:
@@ -118,6 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, those in found.items():
         print(f"\n{name}\n{table(those)}")
     return 0
+
+
+def _size(type_: str) -> int:
+    """Bytes of an array or of several, without what a tile is filled up with."""
+    return sum(
+        int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n) for _, bits, shape in _ARRAY.findall(type_)
+    )
 
 
 def _group_size(line: str, device_count: int) -> int:

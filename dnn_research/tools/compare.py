@@ -6,19 +6,19 @@ Config, code revision, data and versions from run.json; the last line of each sp
 metrics.jsonl.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dnn_research import checkpoint, recipe
+from dnn_research import checkpoint, recipe, record
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.curves import read
 
 # What metrics.jsonl says of a split besides its metrics.
-ABOUT = ("step", "epoch", "split", "examples", "protocol")
+ABOUT = ("step", "epoch", "examples", *record.WORDS)
 # What describes code, data and machine in run.json; the config is compared by itself.
 ENVIRONMENT = ("revision", "versions", "python", "devices", "processes", "num_classes")
 
@@ -57,12 +57,12 @@ def _metrics(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]
                 continue
             entries.append(_entry(f"{split}/{name}", before[-1], after[-1], name))
             if name == "top1_accuracy" and split != "train":
-                entries.append(_entry(f"{split}/best {name}", _best(before), _best(after), name))
+                entries.append(_entry(f"{split}/best {name}", _best(before, name), _best(after, name), name))
     return entries
 
 
-def _best(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return max(lines, key=lambda line: line["top1_accuracy"])
+def _best(lines: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return max((line for line in lines if name in line), key=lambda line: line[name])
 
 
 def _entry(title: str, before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def table(found: Mapping[str, Any], one: Path, other: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m dnn_research.tools.compare", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m dnn_research.tools.compare", description=__doc__.splitlines()[0])
     parser.add_argument("one", type=Path, metavar="RUN_A", help="work directory of a run")
     parser.add_argument("other", type=Path, metavar="RUN_B", help="work directory of another")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

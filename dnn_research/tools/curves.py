@@ -3,14 +3,14 @@
 python -m dnn_research.tools.curves runs/residual-plain-20 runs/residual-residual-20 --output curves.png
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.figure
 
+from dnn_research import record
+from dnn_research.arguments import Parser
 from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
@@ -25,17 +25,11 @@ def read(workdir: Path) -> list[dict]:
     """The lines of a run's metrics.jsonl.
 
     Raises:
-        UserError: there is no such file, or a line of it is not JSON.
+        UserError: there is no such file, it is empty, or a line of it is none of metrics.
     """
-    path = workdir / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name the work directories of runs") from error
-    except ValueError as error:
-        raise UserError(f"{path} has a line that is not JSON ({error})") from error
+    lines = record.read_metrics(workdir)
     if not lines:
-        raise UserError(f"{path} is empty: nothing was recorded yet")
+        raise UserError(f"{workdir / 'metrics.jsonl'} is empty: nothing was recorded yet")
     return lines
 
 
@@ -51,7 +45,8 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
         lines = read(workdir)
         evaluated += [line for line in lines if line["split"] == "eval"]
         for axis, (split, key) in zip(axes, PANELS, strict=True):
-            points = [(line["step"], line[key]) for line in lines if line["split"] == split]
+            # Not every task measures accuracy.
+            points = [(line["step"], line[key]) for line in lines if line["split"] == split and key in line]
             steps, values = zip(*points, strict=True) if points else ((), ())
             if key == "top1_accuracy":
                 values = [100 * (1 - value) for value in values]
@@ -66,7 +61,7 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m dnn_research.tools.curves", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m dnn_research.tools.curves", description=__doc__.splitlines()[0])
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="work directory of a run")
     parser.add_argument("--output", type=Path, required=True, help="the picture, .png, .svg or .pdf")
     parser.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")

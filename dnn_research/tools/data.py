@@ -14,20 +14,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from dnn_research import data, recipe
+from dnn_research.arguments import CaughtParser
 from dnn_research.data.tfds_source import root_directory
 from dnn_research.errors import UserError, choose, construct
 from dnn_research.tools.examining import pictures, verification
 from dnn_research.tools.preparing import PREPARATIONS, writing
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose complaints are the command's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +90,7 @@ def _dataset(config: str, overrides: Sequence[str]) -> data.Dataset:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = CaughtParser(
         prog="python -m dnn_research.tools.data", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")

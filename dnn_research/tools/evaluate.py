@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import process
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 
 # Above so many classes a confusion matrix of every batch would take longer to fetch than the network takes.
@@ -92,7 +93,7 @@ def _show(known: argparse.Namespace, rows: Sequence[Any], members: Sequence[Any]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.evaluate", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument(

@@ -20,6 +20,7 @@ import numpy as np
 from flax import linen as nn
 
 from dnn_research import checkpoint, evaluation, models
+from dnn_research.arguments import Parser
 from dnn_research.data import images, load_normalization, protocols
 from dnn_research.errors import UserError
 from dnn_research.tasks.task import Logits
@@ -203,7 +204,7 @@ def _lines(prediction: Prediction) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.predict", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")

@@ -15,23 +15,16 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from dnn_research import process
+from dnn_research.arguments import CaughtParser
 from dnn_research.errors import UserError
 
 PRESETS = ("gatys", "johnson")
 # uint8 [h, w, 3], and what the picture is called -> the painted one.
 Paint = Callable[[np.ndarray, str], np.ndarray]
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose complaints are the command's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,7 +119,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = CaughtParser(
         prog="python -m dnn_research.tools.stylize", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import flax.linen as nn
 
 from dnn_research import data, models, recipe
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError, construct
 from dnn_research.models import tracing
 from dnn_research.models.initialization import Operation, trace
@@ -200,7 +201,7 @@ def _totals(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.summary",
         description="Prints a network as a table: shapes, parameters, multiply-adds and receptive field by layer.",
         epilog="Any field of the config can be changed: --config.model.depth=50",

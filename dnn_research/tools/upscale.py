@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from dnn_research import process
+from dnn_research.arguments import CaughtParser
 from dnn_research.errors import UserError
-from dnn_research.tools.stylize import Parser, plan, run
+from dnn_research.tools.stylize import plan, run
 
 # Pixels of the small picture: a tile's side, and its margin, more than any pixel of the result depends on (17: 4 of the
 # first convolution, 8 of the residual blocks, the rest of those that enlarge).
@@ -93,7 +94,7 @@ def in_tiles(image: np.ndarray, factor: int, enlarge: Callable[[np.ndarray], np.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = CaughtParser(
         prog="python -m dnn_research.tools.upscale", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.weights import bridge, comparison, conventions
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.weights",
         description="Other people's trained weights in, ours out, and certificates of what a network is.",
         allow_abbrev=False,

@@ -103,7 +103,7 @@ def import_weights(wanted: Import, say: Say) -> None:
         "std": list(convention.std),
         "image_size": size,
     }
-    wanted.workdir.mkdir(parents=True)
+    wanted.workdir.mkdir(parents=True, mode=0o700)
     described = record.describe_run(plain(config), tuple(wanted.overrides), fields["num_classes"])
     (wanted.workdir / "run.json").write_text(json.dumps({**described, "imported": source}, indent=1) + "\n")
     policy = checkpoint.Policy(1, config.checkpoint.best_metric)

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from dnn_research.errors import UserError, first_line
-from dnn_research.weights import arrays, keras_file, torch_file
+from dnn_research.weights import apart, arrays, keras_file, torch_file
 
 KNOWN = "torch (.pth, .pt), safetensors, Keras (.keras, .h5), Caffe's HDF5 snapshots and NumPy (.npz)"
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if head.startswith(b"PK"):
         return _read_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return keras_file.read_hdf5(path)
+        return apart.read(path)
     if torch_file.is_legacy(head):
         return torch_file.read_legacy(path)
     if head[8:9] == b"{":
@@ -89,7 +89,7 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
         if torch_file.is_zip(names):
             return torch_file.read_zip(path, archive)
         if keras_file.is_zip(names):
-            return keras_file.read_zip(path, archive)
+            return apart.read(path)
         if names and all(name.endswith(".npy") for name in names):
             return _read_npz(path, archive)
     raise UserError(f"{path} is a zip archive of no known format; known: {KNOWN}")

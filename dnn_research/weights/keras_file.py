@@ -10,7 +10,8 @@ A variable has the name that Keras 3 gives it: Keras 2's `depthwise_kernel` of a
 Keras 1's `W`, `b` and `running_std` (a variance in spite of its name) are `kernel`, `bias` and `moving_variance`.
 
 What the library for HDF5 makes of a file that is damaged inside is its own matter: cut files it refuses, but of 1,000
-files with up to eight random bytes changed it crashed on one (h5py 3.16.0, 2026-11-24).
+files with up to eight random bytes changed it crashed on one (h5py 3.16.0, 2026-11-24). So `apart` has it read them in
+a process of its own.
 """
 
 import io

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from dnn_research.data import npz_source
 from dnn_research.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -88,3 +89,11 @@ def test_damaged_archives(create, save, tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="write it as npz:PATH"):
         create(source=source)
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, image=np.zeros((1000, 32, 32, 1), np.uint8), label=np.zeros(1000, np.int64))
+    monkeypatch.setattr(npz_source, "_memory_bytes", lambda: 10**6)
+    with pytest.raises(UserError, match="does not fit into memory"):
+        npz_source.open_npz(str(path), channels=1, holdout_fraction=0.1, holdout_seed=0)

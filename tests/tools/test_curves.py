@@ -43,4 +43,4 @@ def test_the_command_writes_a_picture_and_never_over_another(tmp_path, capsys):
 
 def test_a_directory_without_a_run_is_one_line(tmp_path, capsys):
     assert curves.main([str(tmp_path), "--output", str(tmp_path / "x.png")]) == 1
-    assert "name the work directories of runs" in capsys.readouterr().err
+    assert "name the work directory of a run" in capsys.readouterr().err

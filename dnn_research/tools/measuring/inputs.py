@@ -17,18 +17,12 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from dnn_research import data, recipe
+from dnn_research.arguments import CaughtParser
 from dnn_research.errors import UserError, construct
 from dnn_research.tools.measuring import input_race, input_stages, machine, peer
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose complaints are the command's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
 
 
 def run(words: Sequence[str]) -> None:
@@ -46,7 +40,7 @@ def run(words: Sequence[str]) -> None:
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, and overrides of the config such as `config.data.num_workers=2`."""
-    parser = Parser(
+    parser = CaughtParser(
         prog="python -m dnn_research.tools.benchmark data",
         description=(__doc__ or "").splitlines()[0],
         allow_abbrev=False,

@@ -1,0 +1,103 @@
+"""Steps compiled for accelerators that are not here."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from dnn_research import parallel
+from dnn_research.errors import UserError
+from dnn_research.tools import aot, summary
+from dnn_research.tools.compiling import chips, estimate, step
+
+ROOT = Path(__file__).parents[2]
+NEEDS_LIBTPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra aot (libtpu)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology", "v5e:9x9"], "unknown topology 'v5e:9x9'"),
+        (["--topology", "h100:8"], "unknown chip 'h100'"),
+        (["--topology", "v5e:2x4", "--what"], "unknown argument --what"),
+        (["--topology", "v5e:2x4", "--tries", "0"], "--tries must be at least 1, not 0"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(capsys, arguments, message):
+    assert aot.main(["--config", "configs/quickstart.py", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_without_the_compiler_the_line_says_what_to_install(monkeypatch):
+    def missing(*_, **__):
+        raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
+
+    monkeypatch.setattr(chips.topologies, "get_topology_desc", missing)
+    with pytest.raises(UserError, match=r"pip install 'dnn-research\[aot\]'"):
+        chips.devices(chips.named("v5e:2x4"))
+
+
+def test_the_step_is_that_of_the_devices_it_is_compiled_for():
+    devices = jax.devices()[:4]
+    with parallel.compiling_for(devices):
+        made = step.of_recipe("configs/quickstart.py", ["batch_size=24", "data.num_workers=0"])
+        assert made.batch["image"].shape == (4, 6, 28, 28, 1) and made.batch["position"].shape == (4, 6)
+        with pytest.raises(UserError, match="batch_size=6 does not divide over 4 devices"):
+            step.of_recipe("configs/quickstart.py", ["batch_size=6", "data.num_workers=0"])
+    # Forward, gradient of activations and of kernels, but for the images' own gradient.
+    rows = summary.count(made.setup.task.model, made.setup.dataset.image_shape)
+    forward = made.forward_multiply_adds()
+    assert made.multiply_adds() / 6 == pytest.approx(3 * forward - rows[0].macs, rel=0.06)
+
+
+def test_towers_are_laid_out_over_the_devices_that_are_elsewhere(devices):
+    all_devices = jax.devices()
+    devices(1)
+    with parallel.compiling_for(all_devices[:4]):
+        overrides = ["model.towers=2", "batch_size=8", "data.num_workers=0"]
+        made = step.of_recipe("configs/alexnet.py:laptop", overrides)
+    assert made.setup.layout.towers == 2
+    assert made.batch["label"].shape == (4, 4)
+    kernel = made.state.params["conv2"]["kernel"].shape
+    assert kernel[0] == 4
+
+
+def test_the_report_names_what_bounds_the_step(monkeypatch):
+    monkeypatch.setattr(aot.metadata, "version", lambda _: "0.0")
+    memory = estimate.Memory(2**30, 0, 3 * 2**30, 0)
+    made = aot.Compiled(estimate.Cost(256, 10**12, 819 * 10**8, 10**6), memory, 10**10, 1e12, 5e10, [], 12.0)
+    text = aot.report("configs/x.py", "float32", made, chips.named("v5e:2x4"))
+    assert "4.00 GiB of 16 GiB (25 %)" in text
+    assert "bounded by memory bandwidth: a step takes at least 100.00 ms, at most 2,560 images/s" in text
+    assert "3.12 times that" in text  # 10**12 for 32 images of 10**10 forward
+
+
+@NEEDS_LIBTPU
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "topology", "overrides"),
+    [
+        ("configs/quickstart.py", "v5e:2x4", ["--config.batch_size=64"]),
+        ("configs/quickstart.py", "v4:2x2x1", ["--config.batch_size=64", "--config.train.dtype=bfloat16"]),
+        ("configs/alexnet.py:laptop", "v5p:2x2x1", ["--config.model.towers=2"]),
+        ("configs/style_transfer.py:smoke", "v6e:2x4", ["--config.batch_size=8"]),
+    ],
+)
+def test_compiles_for_tpus(config, topology, overrides):
+    """In a process of its own: libtpu is loaded once and looks at its environment."""
+    command = [sys.executable, "-m", "dnn_research.tools.aot", "--config", config, "--topology", topology]
+    done = subprocess.run(
+        [*command, "--tries", "1", "--json", *overrides],
+        cwd=ROOT, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)["own"]
+    assert found["cost"]["traffic"] > found["memory"]["arguments"] / 2
+    assert any(c["kind"] == "all-reduce" for c in found["collectives"])
+    assert found["estimate"]["images_per_second"] > 0
