@@ -53,11 +53,15 @@ def _run(overrides: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
     process.use_compilation_cache()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
-    from dnn_research import parallel, train
+    from dnn_research import divergence, parallel, train
 
     parallel.initialize_hosts()
     if _MODE.value == "train":
-        train.train(chosen, workdir)
+        compiled = train.CompiledSteps()
+        try:
+            train.train(chosen, workdir, compiled)
+        except Diverged as error:
+            raise divergence.explained(error, chosen, workdir, compiled, print) from error
     else:
         train.evaluate_run(chosen, workdir, _CHECKPOINT.value, print)
 

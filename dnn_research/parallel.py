@@ -280,6 +280,11 @@ def total(tree: Any, layout: Layout = WHOLE) -> Any:
     return lax.psum(tree, AXIS)
 
 
+def maximum(tree: Any) -> Any:
+    """The greatest value of each entry over all devices, inside a step."""
+    return lax.pmax(tree, AXIS) if lax.axis_size(AXIS) > 1 else tree
+
+
 def norm(tree: Any, measure: Callable[[Any], jax.Array], layout: Layout = WHOLE) -> jax.Array:
     """The norm of a tree of parameters inside a step; `measure` gives that of leaves that are all here."""
     if not layout.axes:

@@ -294,14 +294,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         directory = workdir / "checkpoints"
         policy = checkpoint.Policy(setup.checkpointing.keep, setup.checkpointing.best_metric)
 
-        structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
-        structure = structure.replace(constants={})
-        resumed = checkpoint.restore_latest(directory, structure, say)
-        if resumed is None:
-            state, manifest = _fresh_state(setup, say), None
-        else:
-            state, manifest = resumed
-            state = state.replace(constants=setup.task.constants)
+        state, manifest = starting_state(setup, directory, say)
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
@@ -310,7 +303,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             return dict(manifest.results)
 
         # Before run.json: where that is, they are.
-        if resumed is None and parallel.is_primary():
+        if manifest is None and parallel.is_primary():
             setup.dataset.save_statistics(workdir)
         recorder.start(
             record.describe_run(
@@ -338,7 +331,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             step, values = report[0], {name: np.asarray(value).item() for name, value in report[1].items()}
             if not values.pop("finite"):
                 writer.wait()
-                raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory))
+                raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory), step)
             recorder.progress(step, setup.task.brief(setup.task.finish(values)))
             replaced["since recorded"] += values.get("replaced", 0)
             replaced["in all"] += values.get("replaced", 0)
@@ -394,7 +387,8 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                     results = _evaluate_and_record(setup, state, recorder, step, values)
                     if not all(math.isfinite(value) for value in results.values()):
                         writer.wait()
-                        raise Diverged(_divergence("the evaluation's loss", step, values, directory))
+                        message = _divergence("the evaluation's loss", step, values, directory)
+                        raise Diverged(message, step, evaluating=True)
                     if setup.plateau:
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
@@ -441,6 +435,16 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
 
 
 # ----------------------------------------------------------------------------------------------------- compiled steps
+
+
+def starting_state(setup: Setup, directory: Path, say: checkpoint.Say) -> tuple[TrainState, checkpoint.Manifest | None]:
+    """The newest sound state in `directory`, with its manifest; where none was ever saved, the state before step 1."""
+    structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
+    resumed = checkpoint.restore_latest(directory, structure.replace(constants={}), say)
+    if resumed is None:
+        return _fresh_state(setup, say), None
+    state, manifest = resumed
+    return state.replace(constants=setup.task.constants), manifest
 
 
 def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
