@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from dnn_research import process, recipe
+from dnn_research import hosts, process, recipe
 from dnn_research.errors import Diverged, Interrupted, UserError
 
 _CONFIG = flags.DEFINE_string(
@@ -53,9 +53,9 @@ def _run(overrides: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
     process.use_compilation_cache()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
-    from dnn_research import divergence, parallel, train
+    from dnn_research import divergence, train
 
-    parallel.initialize_hosts()
+    hosts.join(recipe.plain(chosen.config))
     if _MODE.value == "train":
         compiled = train.CompiledSteps()
         try:
@@ -84,12 +84,15 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     """Runs a command; whatever ends it becomes one line on stderr and the exit status that design gives it."""
     try:
         command()
+        hosts.leave()
     except Interrupted as end:
         status = 75 if end.signal.name == "SIGTERM" else 130
+        hosts.leave()
         _fail(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", status)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
     except Diverged as error:
+        hosts.leave()
         _fail(str(error), 3, debug)
     except UserError as error:
         _fail(str(error), 1, debug)
@@ -103,7 +106,9 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
 def _fail(message: str, status: int, debug: bool = False) -> NoReturn:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}" if status in (1, 3) else message, file=sys.stderr, flush=True)
+    line = f"error: {message}" if status in (1, 3) else message
+    hosts.fail(status, line)
+    print(line, file=sys.stderr, flush=True)
     sys.exit(status)
 
 

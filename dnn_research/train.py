@@ -296,6 +296,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
 
         state, manifest = starting_state(setup, directory, say)
         start = int(state.step)
+        parallel.check_equal(start, f"all hosts must see one work directory, and {directory} ends at different steps")
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
             _say_end(say, recipe, workdir, manifest.results, manifest.conditions, start)
@@ -356,17 +357,20 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
 
+                if jax.process_count() > 1:
+                    batch["signal"] = np.full(len(batch["image"]), signals.received, np.int32)
                 state, report = train_step(state, parallel.shard(batch, layout))
 
                 profiler.after(step, state)
                 reports.append((step, report))
                 # Asked once: a signal that comes later in this step is for the next one. Processes must stop at the
-                # same step: they ask each other at those at which all pause anyway.
+                # same step: each puts what it got into its batch, and all find it in the same report.
                 pausing = recording_due(step) or evaluation_due(step) or saving_due(step)
-                interrupted = parallel.greatest(signals.received) if pausing or jax.process_count() == 1 else 0
+                interrupted = signals.received if jax.process_count() == 1 else 0
                 values = {}
-                while len(reports) > (0 if pausing or interrupted else LAG):
+                while reports and (pausing or interrupted or len(reports) > LAG):
                     values = look(reports.popleft())
+                    interrupted = interrupted or values.pop("signal", 0)
                 if step == start + 1:
                     # The first step compiles; it would spoil the rates.
                     timer.lap(1, setup.batch_size)
@@ -519,6 +523,8 @@ def make_train_step(setup: Setup) -> Any:
         }
         if "replaced" in batch:
             report |= parallel.total({"replaced": jnp.sum(batch["replaced"], dtype=jnp.int32)}, setup.layout)
+        if "signal" in batch:
+            report["signal"] = parallel.maximum(jnp.max(batch["signal"]))
         state = TrainState(
             state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums, state.constants
         )

@@ -126,11 +126,11 @@ def test_statistics_that_only_evaluation_looks_at(tiny_network):
 
 @pytest.mark.slow
 def test_the_layer_of_a_deep_plain_network_that_explodes(tmp_path):
-    """From step 6 on the rate of one kernel is 1e24: at step 7 the squares of what it gives are beyond float32."""
+    """At step 6 one kernel is given a norm that is within float32, at step 7 the squares of what it gives are not."""
     recipe = tiny.recipe(
         "model.depth=56", "model.residual=False", "model.width_factor=0.25", "schedule.learning_rate=1e-27",
         "schedule.factor=1e26", "schedule.boundary_steps=(5,)", "eval.every_steps=100", "checkpoint.every_steps=3",
-        "train.learning_rate_factors=(('stage2/block4/conv2', 1e25),)", "record.every_steps=1",
+        "train.learning_rate_factors=(('stage2/block4/conv2', 2e18),)", "record.every_steps=1",
     )  # fmt: skip
     _, found = diverge(recipe, tmp_path)
     assert (found["step"], found["replayed_from"]) == (7, 6)
@@ -139,4 +139,4 @@ def test_the_layer_of_a_deep_plain_network_that_explodes(tmp_path):
     assert names[:3] == ["input", "conv1", "bn1"] and names[-1] == "fc" and len(names) == 1 + 2 + 27 * 5 + 3 + 1
     bad = [layer["layer"] for layer in found["layers"] if layer["not_finite"]]
     assert bad[0] == "stage2/block4/bn2"
-    assert found["layers"][names.index("stage2/block4/conv2")]["largest"] > 1e19
+    assert found["layers"][names.index("stage2/block4/conv2")]["largest"] > 1e18

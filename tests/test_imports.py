@@ -14,7 +14,7 @@ PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
     *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process", "evaluation", "confusion"),
-    *("tasks", "models", "ops", "data", "weights"),
+    *("hosts", "watch", "tasks", "models", "ops", "data", "weights"),
 }
 
 # Part -> the parts that it may import, beside itself and errors. A part is a module or a folder of the package.
@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": set(),
     "recipe": set(),
     "process": set(),
+    "hosts": {"recipe", "watch"},
+    "watch": set(),
     "errors": set(),
     "__init__": set(),
 }

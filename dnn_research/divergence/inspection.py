@@ -139,7 +139,7 @@ def _finding(where: str, layer: str | None, what: str) -> dict[str, Any]:
     return {"where": where, "layer": layer, "sentence": f"not finite first: {what}"}
 
 
-def _norm(norms: Sequence[float] | np.ndarray) -> float:
+def _norm(norms: Sequence[float]) -> float:
     with np.errstate(over="ignore"):
         return float(np.sqrt(np.sum(np.square(np.asarray(norms, np.float32)))))
 
@@ -267,7 +267,7 @@ def _on_host(leaf: np.ndarray) -> Seen:
     finite = np.isfinite(leaf)
     return {
         "not_finite": float((~finite).sum()),
-        "norm": _norm(leaf.ravel()),
+        "norm": _norm(leaf.ravel().tolist()),
         "largest": float(np.abs(np.where(finite, leaf, 0)).max()),
     }
 
