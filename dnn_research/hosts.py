@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dnn_research.errors import UserError
-from dnn_research.recipe import EXECUTION, differences
+from dnn_research.recipe import differences
 from dnn_research.watch import Hub, Watch, call, relay
 
 HOST_TIMEOUT, START_TIMEOUT = 30.0, 300.0
+
+# Keys of a config that may differ between the hosts of a run: all else decides what is computed, or in which order.
+OWN = ("data.dir", "data.num_workers")
 
 _watch: Watch | None = None
 
@@ -141,7 +144,7 @@ def _differs(me: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
         return f"has jax {other.get('jax')}, process 0 {me['jax']}"
     theirs = other.get("config")
     changes = differences(me["config"], theirs if isinstance(theirs, dict) else {})
-    found = [f"{key}: {change}" for key, change in changes.items() if key not in EXECUTION]
+    found = [f"{key}: {change}" for key, change in changes.items() if key not in OWN]
     return f"has another config. Differences (process 0 -> there): {'; '.join(found)}" if found else None
 
 

@@ -52,6 +52,8 @@ def _run(overrides: Sequence[str]) -> None:
     chosen = recipe.load(_CONFIG.value, overrides)
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
     process.use_compilation_cache()
+    if chosen.config.train.deterministic:
+        process.make_deterministic()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
     from dnn_research import divergence, train
 

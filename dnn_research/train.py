@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, record, tasks
+from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, process, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
 from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
 from dnn_research.tasks.task import Task
@@ -47,6 +47,7 @@ class Training:
         freeze: patterns of names of layers or parameters (`conv1`, `stage[23]`, `*/bias`; `*` matches anything) that
             keep their values; batch normalization whose scale is frozen uses its running statistics and keeps them.
         learning_rate_factors: (pattern, factor) pairs; the first that matches multiplies a parameter's rate.
+        deterministic: a GPU takes only operations that give the same bits each time; other devices always do.
     """
 
     dtype: str
@@ -58,6 +59,7 @@ class Training:
     clip_norm: float | None = None
     freeze: tuple[str, ...] = ()
     learning_rate_factors: tuple[Any, ...] = ()
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_norm_axis not in (None, parallel.AXIS):
@@ -281,6 +283,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
     """
     setup = set_up(recipe, workdir)
     config = plain(recipe.config)
+    repeats = process.repeats(jax.default_backend(), deterministic=setup.training.deterministic)
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
         _refuse_other_facts(workdir, setup.task)
@@ -303,12 +306,19 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             say(setup.task.sentence(_split(manifest.results, "eval")))
             return dict(manifest.results)
 
+        if manifest is not None:
+            _say_other_repeats(say, workdir, repeats)
         # Before run.json: where that is, they are.
         if manifest is None and parallel.is_primary():
             setup.dataset.save_statistics(workdir)
         recorder.start(
             record.describe_run(
-                config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names, setup.task.facts
+                config,
+                recipe.overrides,
+                setup.dataset.num_classes,
+                setup.dataset.class_names,
+                setup.task.facts,
+                repeats,
             ),
             step=start,
             total_steps=setup.total_steps,
@@ -370,7 +380,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                 values = {}
                 while reports and (pausing or interrupted or len(reports) > LAG):
                     values = look(reports.popleft())
-                    interrupted = interrupted or values.pop("signal", 0)
+                    interrupted = interrupted or int(values.pop("signal", 0))
                 if step == start + 1:
                     # The first step compiles; it would spoil the rates.
                     timer.lap(1, setup.batch_size)
@@ -671,6 +681,14 @@ def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, 
     ]
     if changes:
         raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
+
+
+def _say_other_repeats(say: checkpoint.Say, workdir: Path, repeats: Mapping[str, Any]) -> None:
+    """Says that the run goes on with another `train.deterministic` than its last steps were done with."""
+    run = checkpoint.read_run(workdir)
+    before = [run, *run.get("resumed", [])][-1].get("repeats", {}).get("deterministic", False)
+    if before != repeats["deterministic"]:
+        say(f"train.deterministic: {before} -> {repeats['deterministic']} from here on; run.json says what was when")
 
 
 def _refuse_other_facts(workdir: Path, task: Task) -> None:

@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tools": BELOW,
     "lab": BELOW,
     "train": {
-        *("recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data", "evaluation", "confusion")
+        *("recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data", "evaluation", "confusion"),
+        "process",
     },
     "evaluation": {"tasks", "parallel", "metrics", "data"},
     "tasks": {"models", "metrics", "data", "checkpoint"},
