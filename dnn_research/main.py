@@ -55,7 +55,7 @@ def _run(overrides: Sequence[str]) -> None:
     if chosen.config.train.deterministic:
         process.make_deterministic()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
-    from dnn_research import divergence, train
+    from dnn_research import divergence, memory, train
 
     hosts.join(recipe.plain(chosen.config))
     if _MODE.value == "train":
@@ -64,6 +64,10 @@ def _run(overrides: Sequence[str]) -> None:
             train.train(chosen, workdir, compiled)
         except Diverged as error:
             raise divergence.explained(error, chosen, workdir, compiled, print) from error
+        except Exception as error:
+            if not memory.is_exhausted(error):
+                raise
+            raise memory.explained(error, chosen, workdir) from error
     else:
         train.evaluate_run(chosen, workdir, _CHECKPOINT.value, print)
 

@@ -19,7 +19,8 @@ BELOW = {
 
 # Part -> the parts that it may import, beside itself and errors. A part is a module or a folder of the package.
 MAY_IMPORT: dict[str, set[str]] = {
-    "main": {"divergence"} | BELOW,
+    "main": {"divergence", "memory"} | BELOW,
+    "memory": {"train", "parallel", "recipe"},
     "divergence": {"train", "checkpoint", "parallel", "optim", "recipe", "data", "models"},
     "tools": BELOW,
     "lab": BELOW,
