@@ -226,14 +226,18 @@ class Hub:
         watch = self._watch
         with self._all:
             self._all.wait_for(lambda: self._refused or len(watch.peers) == watch.count - 1, seconds)
-        if self._refused:
-            raise UserError(self._refused)
         missing = [str(n) for n in range(1, watch.count) if n not in watch.peers]
-        if missing:
-            raise UserError(
+        why = self._refused
+        if missing and not why:
+            why = (
                 f"process 0 waited {seconds:g} s for {watch.count - 1} others, and {', '.join(missing)} did not come: "
                 f"start the same command on all hosts (DNN_START_TIMEOUT=SECONDS waits longer)"
             )
+        if why:
+            for connection in watch.peers.values():
+                connection.send({"failed": why})
+            watch.leave()
+            raise UserError(why)
         for connection in watch.peers.values():
             connection.send({"welcome": socket.gethostname()})
 
@@ -254,13 +258,14 @@ class Hub:
         try:
             first = connection.receive(FIRST_SECONDS, 1)
             kind, process = first["kind"], int(first["process"])
+            if kind == "coordination":
+                # It begins when all are there.
+                service = dial(self._service, FIRST_SECONDS)
+                service.sendall(connection.unread())
+                pump(connection.sock, service)
+                return
         except (OSError, KeyError, TypeError, ValueError):
             connection.close()
-            return
-        if kind == "coordination":
-            service = socket.create_connection(self._service)
-            service.sendall(connection.unread())
-            pump(connection.sock, service)
             return
         host = str(first.get("host"))
         with self._all:
@@ -279,6 +284,18 @@ class Hub:
             self._all.notify_all()
 
 
+def dial(address: tuple[str, int], seconds: float) -> socket.socket:
+    """Connects to somebody who may not be there yet; OSError after so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(address, timeout=5)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
 def call(address: tuple[str, int], first: Message, seconds: float, tick: float) -> tuple[Connection, str]:
     """A connection to process 0, which may not be there yet, as soon as all processes are; and the name of its host.
 
@@ -291,14 +308,10 @@ def call(address: tuple[str, int], first: Message, seconds: float, tick: float) 
         f"process {first['process']} waited {seconds:g} s for process 0 at {host}:{port}: start the same command on "
         f"all hosts (DNN_START_TIMEOUT=SECONDS waits longer)"
     )
-    while True:
-        try:
-            connection = Connection(socket.create_connection(address, timeout=5))
-            break
-        except OSError as error:
-            if time.monotonic() > until:
-                raise UserError(f"{late}; the last try: {error.strerror or error}") from error
-            time.sleep(0.2)
+    try:
+        connection = Connection(dial(address, seconds))
+    except OSError as error:
+        raise UserError(f"{late}; the last try: {error.strerror or error}") from error
     connection.send(first)
     while time.monotonic() < until + 5:
         try:
