@@ -367,9 +367,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
 
-                if jax.process_count() > 1:
-                    batch["signal"] = np.full(len(batch["image"]), signals.received, np.int32)
-                state, report = train_step(state, parallel.shard(batch, layout))
+                state, report = train_step(state, parallel.shard(signals.told_in(batch), layout))
 
                 profiler.after(step, state)
                 reports.append((step, report))
@@ -630,6 +628,12 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def told_in(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch by which all processes hear of what this one received; where there is no other, the batch alone."""
+        if jax.process_count() == 1:
+            return dict(batch)
+        return {**batch, "signal": np.full(len(batch["image"]), self.received, np.int32)}
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received == number == signal.SIGINT:

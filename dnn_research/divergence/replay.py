@@ -92,17 +92,17 @@ def replay(
         ) as batches,
     ):
         for step in range(start + 1, last + 1):
-            if parallel.greatest(signals.received):
-                raise CutOff(f"at step {step:,}")
-            state, report = train_step(state, parallel.shard(next(batches), setup.layout))
+            state, report = train_step(state, parallel.shard(signals.told_in(next(batches)), setup.layout))
             values = _numbers(report)
+            if np.asarray(report.get("signal", signals.received)):
+                raise CutOff(f"by a signal, at step {step:,}")
             history = [*history[-KEPT + 1 :], {"step": step, **values}]
             if not values["finite"]:
                 raise RuntimeError(f"step {step:,} is not finite this time: steps do not repeat on this platform")
             if setup.plateau and step in evaluated and step < error.step:
                 after = setup.plateau.after(jax.device_get(state.plateau), evaluated[step])
                 state = state.replace(plateau=parallel.replicate(after))
-        batch = {} if error.evaluating else parallel.shard(next(batches), setup.layout)
+        batch = {} if error.evaluating else parallel.shard(signals.told_in(next(batches)), setup.layout)
         yield Replay(start, state, batch, history, train_step)
 
 
