@@ -134,9 +134,11 @@ def test_the_layer_of_a_deep_plain_network_that_explodes(tmp_path):
     )  # fmt: skip
     _, found = diverge(recipe, tmp_path)
     assert (found["step"], found["replayed_from"]) == (7, 6)
-    assert (found["where"], found["layer"]) == ("forward", "stage2/block4/bn2")
+    # Its variance is infinite, and what it puts out zero; then gradients are NaN.
+    assert (found["where"], found["layer"]) == ("statistics", "stage2/block4/bn2")
     names = [layer["layer"] for layer in found["layers"]]
     assert names[:3] == ["input", "conv1", "bn1"] and names[-1] == "fc" and len(names) == 1 + 2 + 27 * 5 + 3 + 1
-    bad = [layer["layer"] for layer in found["layers"] if layer["not_finite"]]
-    assert bad[0] == "stage2/block4/bn2"
     assert found["layers"][names.index("stage2/block4/conv2")]["largest"] > 1e18
+    others = [leaf for leaf in found["parameters"] if leaf["layer"] != "stage2/block4/conv2"]
+    assert all(leaf["parameter"]["norm"] < 1e3 for leaf in others)
+    assert any(leaf["gradient"]["not_finite"] for leaf in found["parameters"])
