@@ -130,7 +130,8 @@ def test_the_layer_of_a_deep_plain_network_that_explodes(tmp_path):
     recipe = tiny.recipe(
         "model.depth=56", "model.residual=False", "model.width_factor=0.25", "schedule.learning_rate=1e-27",
         "schedule.factor=1e26", "schedule.boundary_steps=(5,)", "eval.every_steps=100", "checkpoint.every_steps=3",
-        "train.learning_rate_factors=(('stage2/block4/bn1', 1e12), ('stage2/block4/conv2', 1e15))", "record.every_steps=1",
+        "train.learning_rate_factors=(('stage2/block4/bn1', 1e12), ('stage2/block4/conv2', 1e15))",
+        "record.every_steps=1",
     )  # fmt: skip
     _, found = diverge(recipe, tmp_path)
     assert (found["step"], found["replayed_from"]) == (7, 6)
