@@ -62,7 +62,10 @@ Options, before the command (an option of the set-up is remembered until another
   -h, --help            show this and do nothing
 
 Many hosts: start the same command on each. The processes find each other under Slurm (srun) and on a TPU pod slice;
-elsewhere set COORDINATOR_ADDRESS=HOST:PORT, NUM_PROCESSES and PROCESS_ID.
+elsewhere give these, or the variable:
+  --coordinator HOST:PORT   where process 0 listens; COORDINATOR_ADDRESS (with COORDINATOR_PORT where it has no port)
+  --processes N             how many there are; NUM_PROCESSES
+  --process I               which one this is, from 0; PROCESS_ID, or JOB_COMPLETION_INDEX of a Kubernetes Job
 HELP
 }
 
@@ -397,18 +400,29 @@ set_up() {
 
 # --------------------------------------------------------------------------------------------------------- many hosts
 
+# Sets coordinator, processes and process from the options, or else from the variables that whoever starts the processes
+# sets: ours and JAX's, Kubeflow's (a JAXJob has the port beside), an indexed Job's of Kubernetes.
+find_hosts() {
+  coordinator="${asked_coordinator:-${COORDINATOR_ADDRESS:-${JAX_COORDINATOR_ADDRESS:-}}}"
+  processes="${asked_processes:-${NUM_PROCESSES:-${JAX_NUM_PROCESSES:-}}}"
+  process="${asked_process:-${PROCESS_ID:-${JAX_PROCESS_ID:-${JOB_COMPLETION_INDEX:-}}}}"
+  case "$coordinator" in
+    '' | *:*) ;;
+    *) coordinator="$coordinator${COORDINATOR_PORT:+:$COORDINATOR_PORT}" ;;
+  esac
+}
+
 # How the processes of one run find each other: slurm, env, tpu, or nothing for a run of one process.
 distributed() {
-  local address="${COORDINATOR_ADDRESS:-${JAX_COORDINATOR_ADDRESS:-}}"
   if [ -n "${DNN_DISTRIBUTED:-}" ]; then
     echo "$DNN_DISTRIBUTED"
-  elif [ -n "$address" ] && [ -n "${NUM_PROCESSES:-}" ] && [ -n "${PROCESS_ID:-}" ]; then
+  elif [ -n "$coordinator" ] && [ -n "$processes" ] && [ -n "$process" ]; then
     echo env
   elif [ "${SLURM_NTASKS:-1}" -gt 1 ] && [ -n "${SLURM_STEP_NODELIST:-}" ]; then
     # Without the step (srun), a batch script has the number of tasks of the job and is a single process all the same.
     echo slurm
-  elif [ -n "$address" ]; then
-    fail "COORDINATOR_ADDRESS=$address needs NUM_PROCESSES and PROCESS_ID beside it"
+  elif [ -n "$coordinator" ]; then
+    fail "COORDINATOR_ADDRESS=$coordinator needs NUM_PROCESSES and PROCESS_ID (or JOB_COMPLETION_INDEX) beside it"
   elif [ "$accelerator" = tpu ]; then
     case "${TPU_PROCESS_ADDRESSES:-${TPU_WORKER_HOSTNAMES:-$(metadata worker-network-endpoints || true)}}" in
       *,*) echo tpu ;;
@@ -420,10 +434,17 @@ distributed() {
 export_environment() {
   # Asked for the CPU on a machine with an accelerator, JAX would take the accelerator.
   if [ "$accelerator" = cpu ] && [ "$because" = asked ]; then export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"; fi
+  find_hosts
   DNN_DISTRIBUTED="$(distributed)"
   case "$DNN_DISTRIBUTED" in
     '') unset DNN_DISTRIBUTED ;;
-    env) export COORDINATOR_ADDRESS="${COORDINATOR_ADDRESS:-$JAX_COORDINATOR_ADDRESS}" DNN_DISTRIBUTED ;;
+    env)
+      # A word that is empty is left unset, so that Python can say what is missing.
+      if [ -n "$coordinator" ]; then export COORDINATOR_ADDRESS="$coordinator"; fi
+      if [ -n "$processes" ]; then export NUM_PROCESSES="$processes"; fi
+      if [ -n "$process" ]; then export PROCESS_ID="$process"; fi
+      export DNN_DISTRIBUTED
+      ;;
     *) export DNN_DISTRIBUTED ;;
   esac
 }
@@ -460,6 +481,7 @@ show_plan() {
   local how
   read_stamp
   choose_accelerator
+  find_hosts
   how="$(distributed)"
   if is_ready; then
     action=ready
@@ -485,25 +507,35 @@ show_plan() {
 
 # --------------------------------------------------------------------------------------------------------------- main
 
+set_option() {
+  case "$1" in
+    --python) asked_python="$2" ;;
+    --accelerator) asked_accelerator="$2" ;;
+    --coordinator) asked_coordinator="$2" ;;
+    --processes) asked_processes="$2" ;;
+    --process) asked_process="$2" ;;
+  esac
+}
+
 asked_python="${DNN_PYTHON:-}"
 asked_accelerator="${DNN_ACCELERATOR:-}"
+asked_coordinator="" asked_processes="" asked_process=""
 dry_run=""
 dev=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --python | --accelerator)
+    --python | --accelerator | --coordinator | --processes | --process)
       [ $# -ge 2 ] || fail "$1 needs a value"
-      if [ "$1" = --python ]; then asked_python="$2"; else asked_accelerator="$2"; fi
+      set_option "$1" "$2"
       shift
       ;;
-    --python=*) asked_python="${1#*=}" ;;
-    --accelerator=*) asked_accelerator="${1#*=}" ;;
+    --python=* | --accelerator=* | --coordinator=* | --processes=* | --process=*) set_option "${1%%=*}" "${1#*=}" ;;
     --dry_run) dry_run=yes ;;
     -h | --help | help)
       usage
       exit 0
       ;;
-    -*) fail "unknown option '$1'; options before the command are --python, --accelerator, --dry_run and --help" ;;
+    -*) fail "unknown option '$1'; options before the command are --python, --accelerator, --coordinator, --processes, --process, --dry_run, --help" ;;
     *) break ;;
   esac
   shift

@@ -131,6 +131,7 @@ def get_config() -> ConfigDict:
     config.train.clip_norm = 2.0
     config.train.freeze = ()
     config.train.learning_rate_factors = ()
+    config.train.deterministic = False
 
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"

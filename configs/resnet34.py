@@ -96,6 +96,7 @@ def get_config() -> ConfigDict:
     config.train.clip_norm = placeholder(float)
     config.train.freeze = ()
     config.train.learning_rate_factors = ()
+    config.train.deterministic = False
 
     config.eval = ConfigDict()
     config.eval.protocol = "single_crop"

@@ -27,7 +27,11 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """The loss or a gradient became NaN or infinite."""
+    """The loss or a gradient became NaN or infinite; `step` says when, `evaluating` whether an evaluation found it."""
+
+    def __init__(self, message: str, step: int, *, evaluating: bool = False) -> None:
+        super().__init__(message)
+        self.step, self.evaluating = step, evaluating
 
 
 class Interrupted(Exception):

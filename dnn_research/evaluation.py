@@ -66,7 +66,7 @@ class Evaluator:
         self, dataset: Dataset, protocol: MultiView, tasks: Sequence[Task], batch_size: int, *, confusion: bool = False
     ) -> None:
         self.conditions = conditions.conditions(dataset, protocol)
-        self._dataset, self._protocol, self._tasks = dataset, protocol, list(tasks)
+        self._dataset, self.protocol, self._tasks = dataset, protocol, list(tasks)
         self._batch_size, self._confusion = batch_size, confusion
         self._layouts = [parallel.Layout(task.towers, task.tower_axes) for task in tasks]
         self._single = protocols.single(protocol) if len(self._tasks) == 1 else None
@@ -107,7 +107,7 @@ class Evaluator:
     def first_images(self, count: int) -> np.ndarray:
         """At most so many of the first images of the split, as the network sees them: uint8 [N, H, W, C]."""
         if self._single is None:
-            raise UserError(f"{self._protocol.description} shows several views of an image: pictures need one")
+            raise UserError(f"{self.protocol.description} shows several views of an image: pictures need one")
         count = min(count, self._batch_size, self._dataset.num_eval)
         with self._dataset.eval_batches(protocol=self._single, batch_size=count) as batches:
             return next(batches)["image"]
@@ -134,11 +134,11 @@ class Evaluator:
         if not self._steps:
             self._steps = self._steps_by_views(networks)
         *steps, measure = self._steps
-        turns = [2 if one.mirrored else 1 for one in self._protocol.passes]
+        turns = [2 if one.mirrored else 1 for one in self.protocol.passes]
         sums, views, pixels = _Sums(self._empty()), 0, 0
         for batch in view_batches(
             self._dataset,
-            protocol=self._protocol,
+            protocol=self.protocol,
             pixels=self._batch_size // jax.process_count() * self._dataset.image_shape[0] ** 2,
             shares=jax.local_device_count() // layout.towers,
             process_index=jax.process_index(),
@@ -172,7 +172,7 @@ class Evaluator:
                     share=one.share / len(self._tasks),
                     pixels=share * self._dataset.image_shape[0] ** 2,
                 )
-                for one in self._protocol.passes
+                for one in self.protocol.passes
             ]
             steps.append([parallel.on_local_devices(s, reduced=False, layout=layout, state=network) for s in made])
         measure = make_measure_step(_classifier(self._tasks[0]), self._layouts[0], confusion=self._confusion)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from dnn_research import process, recipe
+from dnn_research import hosts, process, recipe
 from dnn_research.errors import Diverged, Interrupted, UserError
 
 _CONFIG = flags.DEFINE_string(
@@ -52,12 +52,22 @@ def _run(overrides: Sequence[str]) -> None:
     chosen = recipe.load(_CONFIG.value, overrides)
     workdir = Path(_WORKDIR.value or Path("runs") / chosen.name)
     process.use_compilation_cache()
+    if chosen.config.train.deterministic:
+        process.make_deterministic()
     # Here, not above: they take seconds to import, which a mistyped flag should not cost.
-    from dnn_research import parallel, train
+    from dnn_research import divergence, memory, train
 
-    parallel.initialize_hosts()
+    hosts.join(recipe.plain(chosen.config))
     if _MODE.value == "train":
-        train.train(chosen, workdir)
+        compiled = train.CompiledSteps()
+        try:
+            train.train(chosen, workdir, compiled)
+        except Diverged as error:
+            raise divergence.explained(error, chosen, workdir, compiled, print) from error
+        except Exception as error:
+            if not memory.is_exhausted(error):
+                raise
+            raise memory.explained(error, chosen, workdir) from error
     else:
         train.evaluate_run(chosen, workdir, _CHECKPOINT.value, print)
 
@@ -80,12 +90,15 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     """Runs a command; whatever ends it becomes one line on stderr and the exit status that design gives it."""
     try:
         command()
+        hosts.leave()
     except Interrupted as end:
         status = 75 if end.signal.name == "SIGTERM" else 130
+        hosts.leave()
         _fail(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", status)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", 130)
     except Diverged as error:
+        hosts.leave()
         _fail(str(error), 3, debug)
     except UserError as error:
         _fail(str(error), 1, debug)
@@ -99,7 +112,9 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
 def _fail(message: str, status: int, debug: bool = False) -> NoReturn:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}" if status in (1, 3) else message, file=sys.stderr, flush=True)
+    line = f"error: {message}" if status in (1, 3) else message
+    hosts.fail(status, line)
+    print(line, file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -14,7 +14,6 @@ come out with a leading device axis, and are put together again (`whole`) wherev
 import contextlib
 import contextvars
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,28 +89,6 @@ def _local_device_count() -> int:
     return jax.local_device_count() if elsewhere is None else len(elsewhere)
 
 
-def initialize_hosts() -> None:
-    """Joins the other processes of a run on many hosts; does nothing on one.
-
-    `DNN_DISTRIBUTED` says how they find each other: `slurm` and `tpu` from their own environment, `env` from
-    COORDINATOR_ADDRESS, NUM_PROCESSES and PROCESS_ID (`launch.sh` sets it).
-    """
-    how = os.environ.get("DNN_DISTRIBUTED", "")
-    if how in ("slurm", "tpu"):
-        jax.distributed.initialize()
-    elif how == "env":
-        try:
-            address = os.environ["COORDINATOR_ADDRESS"]
-            count, index = int(os.environ["NUM_PROCESSES"]), int(os.environ["PROCESS_ID"])
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                f"DNN_DISTRIBUTED=env needs COORDINATOR_ADDRESS, NUM_PROCESSES and PROCESS_ID ({error})"
-            ) from error
-        jax.distributed.initialize(address, num_processes=count, process_id=index)
-    elif how:
-        raise UserError(f"DNN_DISTRIBUTED is '{how}'; it can be slurm, tpu or env")
-
-
 def is_primary() -> bool:
     """Whether this process writes the records of the run."""
     return jax.process_index() == 0
@@ -122,6 +99,14 @@ def greatest(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def check_equal(number: int, what: str) -> None:
+    """Raises UserError unless all processes have the same number; each of them must call it."""
+    if jax.process_count() > 1:
+        numbers = multihost_utils.process_allgather(np.int32(number)).tolist()
+        if len(set(numbers)) > 1:
+            raise UserError(f"{what}: the processes find {', '.join(map(str, numbers))}")
 
 
 def local_mesh() -> Mesh:
@@ -319,6 +304,11 @@ def total(tree: Any, layout: Layout = WHOLE) -> Any:
         first = lax.axis_index(AXIS) % layout.towers == 0
         tree = jax.tree.map(lambda x: jnp.where(first, x, jnp.zeros_like(x)), tree)
     return lax.psum(tree, AXIS)
+
+
+def maximum(tree: Any) -> Any:
+    """The greatest value of each entry over all devices, inside a step."""
+    return lax.pmax(tree, AXIS) if lax.axis_size(AXIS) > 1 else tree
 
 
 def norm(tree: Any, measure: Callable[[Any], jax.Array], layout: Layout = WHOLE) -> jax.Array:

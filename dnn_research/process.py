@@ -8,10 +8,17 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import absl.logging
 
+from dnn_research.errors import UserError
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+# XLA then takes no operation that adds in no fixed order, and does not choose between operations by timing them
+# (openxla/xla#12520).
+DETERMINISTIC = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
 _TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _BEFORE = "DNN_GLIBC_TUNABLES_BEFORE"
@@ -64,6 +71,38 @@ def use_huge_pages() -> None:
     os.environ[_BEFORE] = given
     os.environ[_TUNABLES] = ":".join(filter(None, (given, f"{_HUGE}=1")))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def make_deterministic() -> None:
+    """Makes a GPU's results repeat, for programs that are compiled from here on; before JAX's back end starts."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    os.environ["XLA_FLAGS"] = " ".join([*given, *(flag for flag in DETERMINISTIC if flag not in given)])
+
+
+def repeats(platform: str, *, deterministic: bool) -> dict[str, Any]:
+    """Whether a step gives the same bits each time, for run.json: `deterministic` (as asked for), `bit_exact`, `why`.
+
+    Args:
+        platform: of the devices, as JAX calls it.
+        deterministic: `train.deterministic`.
+
+    Raises:
+        UserError: it was asked for, and is not what the back end was started with.
+    """
+    if platform == "cpu":
+        exact, why = True, "a CPU's threads share the work in a way that is fixed when a program is compiled"
+    elif platform == "tpu":
+        exact, why = True, "a TPU's program is scheduled when it is compiled, and has no atomic operations"
+    elif not deterministic:
+        exact, why = False, "a GPU may add in another order each time: train.deterministic=True"
+    elif DETERMINISTIC[0] not in os.environ.get("XLA_FLAGS", "").split():
+        raise UserError(
+            f"train.deterministic=True must be known before JAX starts: start with dnn_research.main, or with "
+            f"XLA_FLAGS='{' '.join(DETERMINISTIC)}'"
+        )
+    else:
+        exact, why = True, "train.deterministic leaves out the operations of a GPU that add in no fixed order"
+    return {"deterministic": deterministic, "bit_exact": exact, "why": why}
 
 
 def environment_before() -> Mapping[str, str]:

@@ -36,6 +36,7 @@ EXECUTION = (
     "model.scan_blocks",
     "model.remat_blocks",
     "model.towers",
+    "train.deterministic",
     "checkpoint.keep",
     "record.images",
     "record.histograms",

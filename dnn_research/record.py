@@ -75,10 +75,12 @@ def describe_run(
     num_classes: int,
     class_names: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
+    repeats: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What run.json holds: enough to tell which code, data, settings and machine made the numbers.
 
-    `class_names` stay empty where the names are not known, as those of imported weights. `facts` are the task's.
+    `class_names` stay empty where the names are not known, as those of imported weights. `facts` are the task's,
+    `repeats` whether a step gives the same bits each time.
     """
     return {
         "config": config,
@@ -86,6 +88,7 @@ def describe_run(
         "num_classes": num_classes,
         "class_names": list(class_names),
         "task": dict(facts or {}),
+        "repeats": dict(repeats or {}),
         "command": sys.argv,
         "seed": config["seed"],
         "started": _now(),

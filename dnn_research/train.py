@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, record, tasks
+from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, process, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
 from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
 from dnn_research.tasks.task import Task
@@ -47,6 +47,7 @@ class Training:
         freeze: patterns of names of layers or parameters (`conv1`, `stage[23]`, `*/bias`; `*` matches anything) that
             keep their values; batch normalization whose scale is frozen uses its running statistics and keeps them.
         learning_rate_factors: (pattern, factor) pairs; the first that matches multiplies a parameter's rate.
+        deterministic: a GPU takes only operations that give the same bits each time; other devices always do.
     """
 
     dtype: str
@@ -58,6 +59,7 @@ class Training:
     clip_norm: float | None = None
     freeze: tuple[str, ...] = ()
     learning_rate_factors: tuple[Any, ...] = ()
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_norm_axis not in (None, parallel.AXIS):
@@ -281,6 +283,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
     """
     setup = set_up(recipe, workdir)
     config = plain(recipe.config)
+    repeats = process.repeats(jax.default_backend(), deterministic=setup.training.deterministic)
     if (workdir / "run.json").exists():
         _refuse_other_run(workdir, config, "the run of another config; give another --workdir, or the same config")
         _refuse_other_facts(workdir, setup.task)
@@ -294,27 +297,28 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         directory = workdir / "checkpoints"
         policy = checkpoint.Policy(setup.checkpointing.keep, setup.checkpointing.best_metric)
 
-        structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
-        structure = structure.replace(constants={})
-        resumed = checkpoint.restore_latest(directory, structure, say)
-        if resumed is None:
-            state, manifest = _fresh_state(setup, say), None
-        else:
-            state, manifest = resumed
-            state = state.replace(constants=setup.task.constants)
+        state, manifest = starting_state(setup, directory, say)
         start = int(state.step)
+        parallel.check_equal(start, f"all hosts must see one work directory, and {directory} ends at different steps")
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
             _say_end(say, recipe, workdir, manifest.results, manifest.conditions, start)
             say(setup.task.sentence(_split(manifest.results, "eval")))
             return dict(manifest.results)
 
+        if manifest is not None:
+            _say_other_repeats(say, workdir, repeats)
         # Before run.json: where that is, they are.
-        if resumed is None and parallel.is_primary():
+        if manifest is None and parallel.is_primary():
             setup.dataset.save_statistics(workdir)
         recorder.start(
             record.describe_run(
-                config, recipe.overrides, setup.dataset.num_classes, setup.dataset.class_names, setup.task.facts
+                config,
+                recipe.overrides,
+                setup.dataset.num_classes,
+                setup.dataset.class_names,
+                setup.task.facts,
+                repeats,
             ),
             step=start,
             total_steps=setup.total_steps,
@@ -338,7 +342,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             step, values = report[0], {name: np.asarray(value).item() for name, value in report[1].items()}
             if not values.pop("finite"):
                 writer.wait()
-                raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory))
+                raise Diverged(_divergence("the loss, a gradient or a parameter", step, values, directory), step)
             recorder.progress(step, setup.task.brief(setup.task.finish(values)))
             replaced["since recorded"] += values.get("replaced", 0)
             replaced["in all"] += values.get("replaced", 0)
@@ -363,17 +367,18 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
 
-                state, report = train_step(state, parallel.shard(batch, layout))
+                state, report = train_step(state, parallel.shard(signals.told_in(batch), layout))
 
                 profiler.after(step, state)
                 reports.append((step, report))
                 # Asked once: a signal that comes later in this step is for the next one. Processes must stop at the
-                # same step: they ask each other at those at which all pause anyway.
+                # same step: each puts what it got into its batch, and all find it in the same report.
                 pausing = recording_due(step) or evaluation_due(step) or saving_due(step)
-                interrupted = parallel.greatest(signals.received) if pausing or jax.process_count() == 1 else 0
+                interrupted = signals.received if jax.process_count() == 1 else 0
                 values = {}
-                while len(reports) > (0 if pausing or interrupted else LAG):
+                while reports and (pausing or interrupted or len(reports) > LAG):
                     values = look(reports.popleft())
+                    interrupted = interrupted or int(values.pop("signal", 0))
                 if step == start + 1:
                     # The first step compiles; it would spoil the rates.
                     timer.lap(1, setup.batch_size)
@@ -394,7 +399,8 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                     results = _evaluate_and_record(setup, state, recorder, step, values)
                     if not all(math.isfinite(value) for value in results.values()):
                         writer.wait()
-                        raise Diverged(_divergence("the evaluation's loss", step, values, directory))
+                        message = _divergence("the evaluation's loss", step, values, directory)
+                        raise Diverged(message, step, evaluating=True)
                     if setup.plateau:
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
@@ -441,6 +447,16 @@ def evaluate_run(recipe: Recipe, workdir: Path, which: str, say: checkpoint.Say)
 
 
 # ----------------------------------------------------------------------------------------------------- compiled steps
+
+
+def starting_state(setup: Setup, directory: Path, say: checkpoint.Say) -> tuple[TrainState, checkpoint.Manifest | None]:
+    """The newest sound state in `directory`, with its manifest; where none was ever saved, the state before step 1."""
+    structure = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
+    resumed = checkpoint.restore_latest(directory, structure.replace(constants={}), say)
+    if resumed is None:
+        return _fresh_state(setup, say), None
+    state, manifest = resumed
+    return state.replace(constants=setup.task.constants), manifest
 
 
 def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
@@ -515,6 +531,8 @@ def make_train_step(setup: Setup) -> Any:
         }
         if "replaced" in batch:
             report |= parallel.total({"replaced": jnp.sum(batch["replaced"], dtype=jnp.int32)}, setup.layout)
+        if "signal" in batch:
+            report["signal"] = parallel.maximum(jnp.max(batch["signal"]))
         state = TrainState(
             state.step + 1, state.seed, params, model_state, opt_state, ema, state.plateau, sums, state.constants
         )
@@ -611,6 +629,12 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def told_in(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch by which all processes hear of what this one received; where there is no other, the batch alone."""
+        if jax.process_count() == 1:
+            return dict(batch)
+        return {**batch, "signal": np.full(len(batch["image"]), self.received, np.int32)}
+
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -661,6 +685,14 @@ def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, 
     ]
     if changes:
         raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
+
+
+def _say_other_repeats(say: checkpoint.Say, workdir: Path, repeats: Mapping[str, Any]) -> None:
+    """Says that the run goes on with another `train.deterministic` than its last steps were done with."""
+    run = checkpoint.read_run(workdir)
+    before = [run, *run.get("resumed", [])][-1].get("repeats", {}).get("deterministic", False)
+    if before != repeats["deterministic"]:
+        say(f"train.deterministic: {before} -> {repeats['deterministic']} from here on; run.json says what was when")
 
 
 def _refuse_other_facts(workdir: Path, task: Task) -> None:

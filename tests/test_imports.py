@@ -14,16 +14,19 @@ PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
     *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process", "evaluation", "confusion"),
-    *("arguments", "tasks", "models", "ops", "data", "weights"),
+    *("arguments", "hosts", "watch", "tasks", "models", "ops", "data", "weights"),
 }
 
 # Part -> the parts that it may import, beside itself and errors. A part is a module or a folder of the package.
 MAY_IMPORT: dict[str, set[str]] = {
-    "main": {"train"} | BELOW,
+    "main": {"divergence", "memory"} | BELOW,
+    "memory": {"train", "parallel", "recipe"},
+    "divergence": {"train", "checkpoint", "parallel", "optim", "recipe", "data", "models"},
     "tools": BELOW,
     "lab": BELOW,
     "train": {
-        *("recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data", "evaluation", "confusion")
+        *("recipe", "tasks", "parallel", "optim", "checkpoint", "metrics", "record", "data", "evaluation", "confusion"),
+        "process",
     },
     "evaluation": {"tasks", "parallel", "metrics", "data"},
     "tasks": {"models", "metrics", "data", "checkpoint"},
@@ -39,6 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": set(),
     "recipe": set(),
     "process": set(),
+    "hosts": {"recipe", "watch"},
+    "watch": set(),
     "errors": set(),
     "arguments": set(),
     "__init__": set(),

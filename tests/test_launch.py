@@ -279,6 +279,8 @@ SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}
         ({**SLURM, "SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "1"}, "no"),
         ({"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}, "env"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}, "env"),
+        ({"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "JOB_COMPLETION_INDEX": "1"}, "env"),
+        ({"JOB_COMPLETION_INDEX": "1"}, "no"),  # a Job whose pods have nothing to do with each other
         ({"DNN_ACCELERATOR": "tpu", "TPU_WORKER_HOSTNAMES": "a,b"}, "tpu"),
         ({"DNN_ACCELERATOR": "tpu", "TPU_WORKER_HOSTNAMES": "localhost"}, "no"),
         ({"DNN_ACCELERATOR": "tpu", "TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, "tpu"),
@@ -328,6 +330,24 @@ def test_exit_status_and_environment_reach_through(checkout, programs, working_p
     assert (done.returncode, done.stdout) == (75, "env a:1 cpu\n")
     done = run(checkout, programs, "main")
     assert (done.returncode, done.stdout) == (75, "None None None\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        ((), {"COORDINATOR_ADDRESS": "a", "COORDINATOR_PORT": "1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}),
+        ((), {"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "JOB_COMPLETION_INDEX": "1"}),
+        (("--coordinator", "a:1", "--processes=2", "--process", "1"), {}),
+        (("--coordinator=a:1", "--processes", "2", "--process=1"), {"NUM_PROCESSES": "7", "PROCESS_ID": "0"}),
+    ],
+)
+def test_every_way_to_name_the_hosts_reaches_the_command(checkout, programs, working_python, arguments, variables):
+    (checkout / "dnn_research" / "main.py").write_text(
+        "import os\n"
+        "print(*(os.environ[n] for n in ('DNN_DISTRIBUTED', 'COORDINATOR_ADDRESS', 'NUM_PROCESSES', 'PROCESS_ID')))\n"
+    )
+    done = run(checkout, programs, *arguments, "main", **variables)
+    assert (done.stdout, done.stderr) == ("env a:1 2 1\n", "")
 
 
 def test_command_takes_the_place_of_the_script_so_that_signals_reach_it(checkout, programs, working_python):

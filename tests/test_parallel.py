@@ -118,12 +118,3 @@ def test_towers_need_whole_groups_of_devices(monkeypatch):
 def test_keys_differ_by_seed_and_step_and_from_the_initial_one():
     keys = [parallel.step_key(0, 0), parallel.step_key(0, 1), parallel.step_key(1, 0), parallel.initial_key(0)]
     assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == 4
-
-
-def test_hosts_that_do_not_know_each_other_is_one_line(monkeypatch):
-    monkeypatch.setenv("DNN_DISTRIBUTED", "env")
-    with pytest.raises(UserError, match="needs COORDINATOR_ADDRESS"):
-        parallel.initialize_hosts()
-    monkeypatch.setenv("DNN_DISTRIBUTED", "magic")
-    with pytest.raises(UserError, match="'magic'; it can be slurm, tpu or env"):
-        parallel.initialize_hosts()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dnn_research import process
+from dnn_research.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,3 +130,37 @@ def test_a_compilation_cache_that_others_can_write_to_is_not_used(tmp_path, monk
     process.use_compilation_cache()
     assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
     assert "can be written by others" in capsys.readouterr().err
+
+
+DETERMINISTIC = """
+import os
+from dnn_research import process
+
+process.make_deterministic()
+process.make_deterministic()
+print(os.environ["XLA_FLAGS"])
+import jax
+print(jax.numpy.ones(3).sum())
+"""
+
+
+def test_deterministic_adds_flags_that_this_jax_knows_once(tmp_path):
+    program = tmp_path / "deterministic.py"
+    program.write_text(DETERMINISTIC)
+    given = "--xla_gpu_autotune_level=0 --xla_force_host_platform_device_count=2"
+    flags, total = run(program, XLA_FLAGS=given, JAX_PLATFORMS="cpu")
+    assert flags == f"{given} --xla_gpu_deterministic_ops=true"
+    assert total == "3.0"
+
+
+def test_what_repeats_where(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    for platform in ("cpu", "tpu"):
+        for asked in (False, True):
+            found = process.repeats(platform, deterministic=asked)
+            assert (found["deterministic"], found["bit_exact"]) == (asked, True)
+    assert not process.repeats("gpu", deterministic=False)["bit_exact"]
+    with pytest.raises(UserError, match=r"must be known before JAX starts.*--xla_gpu_deterministic_ops=true"):
+        process.repeats("gpu", deterministic=True)
+    monkeypatch.setenv("XLA_FLAGS", " ".join(process.DETERMINISTIC))
+    assert process.repeats("gpu", deterministic=True)["bit_exact"]

@@ -224,11 +224,15 @@ def test_a_corrected_config_is_not_refused_for_the_wrong_one_before(tmp_path, de
     run(tmp_path, "train.num_steps=1")
 
 
-def test_how_a_run_is_executed_may_change(tmp_path, devices, monkeypatch):
+def test_how_a_run_is_executed_may_change(tmp_path, devices, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(8, patch)
         run(tmp_path)
-    run(tmp_path, "data.num_workers=2", "model.scan_blocks=False", "checkpoint.keep=1")
+    run(tmp_path, "data.num_workers=2", "model.scan_blocks=False", "checkpoint.keep=1", "train.deterministic=True")
+    assert "train.deterministic: False -> True from here on" in capsys.readouterr().out
+    held = json.loads((tmp_path / "run.json").read_text())
+    assert held["repeats"]["bit_exact"] and not held["repeats"]["deterministic"]
+    assert held["resumed"][0]["step"] == 5 and held["resumed"][0]["repeats"]["deterministic"]
 
 
 def test_evaluation_refuses_another_network(tmp_path, devices):

@@ -1,0 +1,89 @@
+"""Where a run that diverged went wrong first: the step, the layer, and likely causes, in a small report.
+
+A step is a function of the state before it and of (seed, step), so a run is repeated exactly from its last good
+checkpoint: step by step with the run's own train step up to the one before, then that step once more with every layer
+looked at.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dnn_research import checkpoint, parallel, train
+from dnn_research.divergence import causes, inspection, report
+from dnn_research.divergence.replay import CutOff, replay
+from dnn_research.errors import Diverged, first_line
+from dnn_research.recipe import Recipe, changed, plain
+
+
+def explained(
+    error: Diverged, recipe: Recipe, workdir: Path, compiled: train.CompiledSteps, say: checkpoint.Say
+) -> Diverged:
+    """The same error, with a line that also says what was not finite first and where the report is.
+
+    Whatever happens on the way, the divergence stays what is reported; a replay that fails or does not diverge is said
+    so. Every process of the run calls it.
+
+    Args:
+        error: how the run ended.
+        recipe: of the run.
+        workdir: of the run, where `divergence.json` and `divergence.md` are written.
+        compiled: the run's steps.
+        say: takes lines for the person who watches.
+    """
+    try:
+        found = _find(error, recipe, workdir, compiled, say if parallel.is_primary() else _nobody)
+    except (CutOff, KeyboardInterrupt) as end:
+        more = f"the replay was cut off ({first_line(end)})"
+    except Exception as failure:  # the divergence is what the user must hear of
+        more = f"replaying it failed ({type(failure).__name__}: {first_line(failure)})"
+    else:
+        more = f"{found['sentence']}; likely: {found['causes'][0]['cause']}; report: {workdir / 'divergence.md'}"
+    return Diverged(f"{error}; {more}", error.step, evaluating=error.evaluating)
+
+
+def _find(
+    error: Diverged, recipe: Recipe, workdir: Path, compiled: train.CompiledSteps, say: checkpoint.Say
+) -> dict[str, Any]:
+    setup = train.set_up(recipe, workdir)
+    config = plain(recipe.config)
+    with replay(setup, config, workdir, error, compiled, say) as replayed:
+        looked_at = _unrolled(recipe, workdir)
+        if error.evaluating:
+            seen = inspection.of_evaluation(looked_at, replayed.state)
+        else:
+            seen = inspection.of_step(looked_at, replayed.state, replayed.batch)
+            seen["diverges_again"] = replayed.diverges_again()
+    finding = inspection.first_not_finite(seen)
+    found = {
+        "step": error.step,
+        "evaluating": error.evaluating,
+        **finding,
+        "replayed_from": replayed.start,
+        "learning_rate": seen.pop("learning_rate", None),
+        "history": replayed.history,
+        "recorded": _recorded(workdir),
+        **seen,
+    }
+    found["causes"] = causes.of(found, config)
+    if parallel.is_primary():
+        report.write(found, workdir)
+    return found
+
+
+def _unrolled(recipe: Recipe, workdir: Path) -> train.Setup:
+    """The same run with blocks that can be looked into."""
+    differences = {f"model.{key}": False for key in ("scan_blocks", "remat_blocks") if key in recipe.config.model}
+    return train.set_up(changed(recipe, differences, origin="the replay"), workdir)
+
+
+def _recorded(workdir: Path) -> list[dict[str, Any]]:
+    """The last lines of training in metrics.jsonl."""
+    path = workdir / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    keys = ("step", "loss", "learning_rate", "gradient_norm")
+    return [{key: line[key] for key in keys} for line in lines if line["split"] == "train"][-20:]
+
+
+def _nobody(line: str) -> None:
+    del line
