@@ -122,6 +122,7 @@ class Writer:
                 self._make_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
             self._checkpointer.save((folder / "state").absolute(), tree, force=True)
         except Exception as error:
+            self._take_back(folder)
             raise self._cannot_write(folder, error) from error
         beside = dict(results), dict(records), dict(conditions or {})
         self._thread = threading.Thread(target=self._finish, args=(folder, step, tree, beside))
@@ -152,7 +153,9 @@ class Writer:
             self._say(f"checkpoint {folder} was there already; it is now {_set_aside(folder)}")
         elif folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        # Not its parents: a work directory that vanished is not made anew.
+        self._directory.mkdir(exist_ok=True)
+        folder.mkdir()
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise OSError(f"No space left: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
@@ -169,6 +172,12 @@ class Writer:
                     shutil.rmtree(self._directory / str(old))
         except BaseException as error:  # reported by the next call, in the thread that can act on it
             self._error = error
+            self._take_back(folder)
+
+    def _take_back(self, folder: Path) -> None:
+        """What is left of a save that failed, which may be what fills the disk."""
+        if jax.process_index() == 0 and not (folder / MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
         return UserError(f"cannot write checkpoint {folder}: {first_line(error)}; free space or give another --workdir")
@@ -214,10 +223,16 @@ def finished(directory: Path) -> list[tuple[int, Manifest]]:
     found = []
     for step in steps(directory):
         try:
-            found.append((step, read_manifest(directory / str(step))))
+            found.append((step, _of_step(read_manifest(directory / str(step)), step)))
         except DamagedError:
             continue
     return found
+
+
+def _of_step(manifest: Manifest, step: int) -> Manifest:
+    if manifest.step != step:
+        raise DamagedError(f"it is the checkpoint of step {manifest.step:,} under another name")
+    return manifest
 
 
 def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest]:
@@ -276,6 +291,7 @@ def restore_latest(directory: Path, structure: Tree, say: Say) -> tuple[Tree, Ma
     for step in reversed(steps(directory)):
         folder = directory / str(step)
         try:
+            _of_step(read_manifest(folder), step)
             restored = restore(folder, structure)
         except DamagedError as error:
             if (folder / MANIFEST).exists():

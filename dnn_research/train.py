@@ -23,7 +23,7 @@ from jax import lax
 
 from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
-from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
+from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, identity, plain
 from dnn_research.tasks.task import Task
 
 # A step's report is looked at this many steps later, so that the devices never wait for the host.
@@ -301,6 +301,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             state, manifest = _fresh_state(setup, say), None
         else:
             state, manifest = resumed
+            _refuse_foreign(directory / str(manifest.step), manifest, config)
             state = state.replace(constants=setup.task.constants)
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
@@ -344,6 +345,13 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             replaced["in all"] += values.get("replaced", 0)
             return values
 
+        def save(step: int, results: Mapping[str, float]) -> None:
+            """Starts to save the state after `step`, with the results of its evaluation, if there was one."""
+            measured = dict(results) if evaluation_due(step) else {}
+            under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
+            kept = parallel.whole(state, layout).replace(constants={})
+            writer.save(step, kept, measured, {**recorder.position(), "run": identity(config)}, under)
+
         with (
             checkpoint.Writer(directory, policy, say) as writer,
             record.Profiler(setup.recording.profile_steps, workdir / "tensorboard") as profiler,
@@ -358,7 +366,19 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             for step in range(start + 1, setup.total_steps + 1):
                 profiler.before(step)
                 waiting = time.perf_counter()
-                batch = next(batches)
+                try:
+                    batch = next(batches)
+                except UserError as error:
+                    # The other processes may have their batches, and would not save.
+                    if step == start + 1 or jax.process_count() > 1:
+                        raise
+                    while reports:
+                        look(reports.popleft())
+                    if not saving_due(step - 1):
+                        save(step - 1, results)
+                    writer.wait()
+                    saved = directory / str(step - 1)
+                    raise UserError(f"{error}; saved at step {step - 1:,} in {saved}") from error
                 timer.wait(time.perf_counter() - waiting)
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
@@ -399,10 +419,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
                 if saving_due(step) or interrupted:
-                    measured = results if evaluation_due(step) else {}
-                    under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
-                    kept = parallel.whole(state, layout).replace(constants={})
-                    writer.save(step, kept, measured, recorder.position(), under)
+                    save(step, results)
                 if interrupted and step < setup.total_steps:
                     writer.wait()
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
@@ -661,6 +678,16 @@ def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, 
     ]
     if changes:
         raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
+
+
+def _refuse_foreign(folder: Path, manifest: checkpoint.Manifest, config: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that another config's run wrote, though the state has the same arrays."""
+    ours = identity(config)
+    theirs = manifest.records.get("run", ours)  # an earlier version's checkpoint does not say
+    if theirs != ours:
+        raise UserError(
+            f"{folder} is of a run of another config ({theirs}, here {ours}); move it away, or give another --workdir"
+        )
 
 
 def _refuse_other_facts(workdir: Path, task: Task) -> None:
