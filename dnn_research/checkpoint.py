@@ -8,6 +8,7 @@ counts as unfinished. Orbax itself does not notice flipped bits; the manifest do
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
@@ -87,6 +88,7 @@ class Writer:
     def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
         self._directory, self._policy, self._say = directory, policy, say
         self._checkpointer = ocp.StandardCheckpointer()
+        logging.getLogger("absl").addFilter(_without_orbax)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -139,10 +141,18 @@ class Writer:
 
     def close(self) -> None:
         """Waits, then frees what the writer holds."""
+        failure = None
         try:
             self.wait()
-        finally:
+        except UserError as error:
+            failure = error
+        try:
             self._checkpointer.close()
+        except Exception as error:  # what wait raised before
+            failure = failure or self._cannot_write(self._directory, error)
+        logging.getLogger("absl").removeFilter(_without_orbax)
+        if failure:
+            raise failure
 
     def _make_room(self, folder: Path, needed: int) -> None:
         """An empty directory on a disk with room; what is left of an invalid save of this step is set aside, not lost.
@@ -181,6 +191,11 @@ class Writer:
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
         return UserError(f"cannot write checkpoint {folder}: {first_line(error)}; free space or give another --workdir")
+
+
+def _without_orbax(logged: logging.LogRecord) -> bool:
+    """Leaves out what orbax logs of a save that fails, with the tracebacks of its threads: the writer raises it."""
+    return "orbax" not in Path(logged.pathname).parts
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
