@@ -87,7 +87,10 @@ class Writer:
 
     def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
         self._directory, self._policy, self._say = directory, policy, say
-        self._checkpointer = ocp.StandardCheckpointer()
+        # Where a directory is made in the background and cannot be, the threads that wait for it keep the process from
+        # its end for twenty minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        self._checkpointer = ocp.StandardCheckpointer(async_options=options)
         logging.getLogger("absl").addFilter(_without_orbax)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -222,7 +225,7 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**body)
     except FileNotFoundError:
         raise DamagedError("it was not finished") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
 
 
@@ -266,7 +269,11 @@ def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest
     """
     manifest = read_manifest(folder)
     # Before orbax sees them: it takes flipped bits for weights, and is noisy about the rest.
-    _compare(_describe_files(folder / "state"), manifest.files, "file")
+    try:
+        described = _describe_files(folder / "state")
+    except OSError as error:
+        raise DamagedError(f"'{error.filename}' cannot be read ({error.strerror})") from error
+    _compare(described, manifest.files, "file")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore((folder / "state").absolute()))

@@ -4,12 +4,13 @@ tensorboardX's own writer hands events to a thread; when that meets a full disk 
 forever. Here the error is the caller's.
 """
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyrefly: ignore [missing-module-attribute]
+from tensorboardX.record_writer import RecordWriter
 
 # Whoever looks at a run that is training sees what is at most so old.
 FLUSH_SECONDS = 30.0
@@ -28,8 +29,10 @@ class EventFile:
         # TensorBoard reads them in the order of their names, which otherwise hold nothing but the time: a clock that
         # was set back would turn the order around.
         part = len(list(directory.glob("*.tfevents.*")))
-        self._writer = EventsWriter(str(directory / (f"events.part{part:04d}" if part else "events")))
+        name = f"events.part{part:04d}" if part else "events"
+        self._writer = RecordWriter(str(directory / f"{name}.out.tfevents.{int(time.time())}.{socket.gethostname()}"))
         self._flushed = time.monotonic()
+        self._write(Event(file_version="brain.Event:2"))
         if purge_step is not None:
             self._write(Event(step=purge_step, file_version="brain.Event:2"))
             self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
@@ -46,9 +49,9 @@ class EventFile:
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Closes the file, also when what is left to be written cannot be."""
         self._writer.close()
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._writer.write_event(event)
+        self._writer.write(event.SerializeToString())

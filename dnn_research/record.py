@@ -218,9 +218,7 @@ class Recorder:
         path = self._workdir / "metrics.jsonl"
         # What is written to a file that was removed, or whose disk was taken away, is written to nowhere.
         if not path.exists() or not os.path.samestat(path.stat(), os.fstat(self._metrics.fileno())):
-            raise UserError(
-                f"{path} vanished while the run wrote to it: was {self._workdir} moved, removed, unmounted?"
-            )
+            raise UserError(f"{path} vanished under the run: was {self._workdir} moved, removed or unmounted?")
         return {"metrics_bytes": self._metrics.tell(), "metrics_crc32": self._metrics_crc32}
 
     def metrics(self, line: Mapping[str, Any]) -> None:

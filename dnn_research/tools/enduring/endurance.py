@@ -66,7 +66,9 @@ class Endurance:
             "hit": outcome.hit,
             "status": outcome.end.status,
             "what": outcome.what,
-            "repeated": done - _went_on(outcome.end.out) if damaging else recorded - (sound[-1] if sound else 0),
+            "repeated": done - _went_on(outcome.end.out)
+            if damaging
+            else max(recorded - (sound[-1] if sound else 0), 0),
             "wrong": outcome.wrong,
         }
         self.ledger.add(line)
