@@ -6,12 +6,14 @@ counts as unfinished. Orbax itself does not notice flipped bits; the manifest do
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import logging
 import math
 import os
 import shutil
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -92,8 +94,11 @@ class Writer:
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         self._checkpointer = ocp.StandardCheckpointer(async_options=options)
         logging.getLogger("absl").addFilter(_without_orbax)
+        self._unraisablehook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_without_closed_loops, otherwise=self._unraisablehook)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._failed = False
 
     def __enter__(self) -> "Writer":
         return self
@@ -154,6 +159,8 @@ class Writer:
         except Exception as error:  # what wait raised before
             failure = failure or self._cannot_write(self._directory, error)
         logging.getLogger("absl").removeFilter(_without_orbax)
+        if not self._failed:  # else what still waits in the background may yet print
+            sys.unraisablehook = self._unraisablehook
         if failure:
             raise failure
 
@@ -193,12 +200,19 @@ class Writer:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
+        self._failed = True
         return UserError(f"cannot write checkpoint {folder}: {first_line(error)}; free space or give another --workdir")
 
 
 def _without_orbax(logged: logging.LogRecord) -> bool:
     """Leaves out what orbax logs of a save that fails, with the tracebacks of its threads: the writer raises it."""
     return "orbax" not in Path(logged.pathname).parts
+
+
+def _without_closed_loops(raised: "sys.UnraisableHookArgs", otherwise: Callable[[Any], Any]) -> None:
+    """Leaves out what tensorstore raises when a write ends whose fellow failed before: nobody waits for it any more."""
+    if raised.exc_type is not RuntimeError or str(raised.exc_value) != "Event loop is closed":
+        otherwise(raised)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
