@@ -68,7 +68,9 @@ def _run(known: argparse.Namespace) -> int:
         raise UserError(f"--seed is {known.seed}: give 0 or more, and less than 2**32")
     from dnn_research import recipe
     from dnn_research.tools.enduring.endurance import Endurance
+    from dnn_research.tools.enduring.runs import leave_none_behind
 
+    leave_none_behind()
     recipe.load(known.config, OVERRIDES)  # what is wrong with it is said before anything runs
     until = time.monotonic() + 60 * known.minutes if known.minutes is not None else None
     endurance = Endurance(known.workdir, known.config, OVERRIDES, STEPS, known.seed)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dnn_research import recipe
 from dnn_research.errors import UserError
-from dnn_research.tools.enduring.runs import Attempt, Run
+from dnn_research.tools.enduring.runs import Attempt, Run, leave_none_behind
 
 # What the comparison itself sets; a period in epochs is taken back by the one in steps.
 SET = ("train.num_steps", "train.num_epochs", "checkpoint.every_steps", "checkpoint.every_epochs", "record.every_steps")
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(known: argparse.Namespace, overrides: tuple[str, ...]) -> int:
@@ -49,6 +52,7 @@ def _run(known: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     for override in overrides:
         if override.removeprefix("config.").partition("=")[0] in SET:
             raise UserError(f"--{override}: the comparison sets this itself; --steps gives the length")
+    leave_none_behind()
     recipe.load(known.config, overrides)  # what is wrong with them is said before anything runs
     if known.workdir is None:
         with tempfile.TemporaryDirectory(prefix="verify_resume-") as name:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,15 @@ from dnn_research.errors import UserError
 # Between two looks at a run, and the longest without an end or what is waited for: then it hangs.
 LOOK_SECONDS = 0.003
 HANGS_SECONDS = 1800.0
+
+
+def leave_none_behind() -> None:
+    """SIGTERM to this process ends it as Ctrl-C does: attempts that are running end with it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 @dataclasses.dataclass(frozen=True)
