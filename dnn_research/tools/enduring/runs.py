@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from dnn_research import checkpoint, process
+from dnn_research import process
 from dnn_research.errors import UserError
 
 # Between two looks at a run, and the longest without an end or what is waited for: then it hangs.
@@ -50,6 +50,8 @@ class Run:
 
     def finished(self) -> list[int]:
         """The steps of its finished checkpoints, oldest first."""
+        from dnn_research import checkpoint  # takes seconds, which a mistyped flag should not cost
+
         return [step for step, _ in checkpoint.finished(self.checkpoints)]
 
     def recorded_step(self) -> int:
