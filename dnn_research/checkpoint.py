@@ -33,6 +33,10 @@ from dnn_research.errors import UserError, first_line
 MANIFEST = "manifest.json"
 FORMAT = 1
 
+# How long a save may take: where other processes may have died, and where there are none.
+TIMEOUT_SECONDS = 1200
+ALONE_TIMEOUT_SECONDS = 10 * 365 * 86_400
+
 Tree = Any
 Say = Callable[[str], None]
 
@@ -90,8 +94,9 @@ class Writer:
     def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
         self._directory, self._policy, self._say = directory, policy, say
         # Where a directory is made in the background and cannot be, the threads that wait for it keep the process from
-        # its end for twenty minutes.
-        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        # its end until their time is out. That is by the time of day: a clock that is set forward must not end a save.
+        seconds = TIMEOUT_SECONDS if jax.process_count() > 1 else ALONE_TIMEOUT_SECONDS
+        options = ocp.options.AsyncOptions(timeout_secs=seconds, create_directories_asynchronously=False)
         self._checkpointer = ocp.StandardCheckpointer(async_options=options)
         logging.getLogger("absl").addFilter(_without_orbax)
         self._unraisablehook = sys.unraisablehook

@@ -301,7 +301,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             state, manifest = _fresh_state(setup, say), None
         else:
             state, manifest = resumed
-            _refuse_foreign(directory / str(manifest.step), manifest, config)
+            _refuse_foreign(directory / str(manifest.step), manifest.records, _origin(setup, config))
             state = state.replace(constants=setup.task.constants)
         start = int(state.step)
         if start >= setup.total_steps and manifest is not None:
@@ -350,7 +350,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             measured = dict(results) if evaluation_due(step) else {}
             under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
             kept = parallel.whole(state, layout).replace(constants={})
-            writer.save(step, kept, measured, {**recorder.position(), "run": identity(config)}, under)
+            writer.save(step, kept, measured, {**recorder.position(), **_origin(setup, config)}, under)
 
         with (
             checkpoint.Writer(directory, policy, say) as writer,
@@ -680,14 +680,24 @@ def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, 
         raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
 
 
-def _refuse_foreign(folder: Path, manifest: checkpoint.Manifest, config: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that another config's run wrote, though the state has the same arrays."""
-    ours = identity(config)
-    theirs = manifest.records.get("run", ours)  # an earlier version's checkpoint does not say
-    if theirs != ours:
-        raise UserError(
-            f"{folder} is of a run of another config ({theirs}, here {ours}); move it away, or give another --workdir"
-        )
+def _origin(setup: Setup, config: Mapping[str, Any]) -> dict[str, str]:
+    """What a checkpoint holds of the run that wrote it: of its config, and of the data behind the config's names."""
+    data_set = setup.dataset
+    return {
+        "config": identity(config),
+        "data set": f"{data_set.name} {data_set.version}, {data_set.num_train:,} training images",
+    }
+
+
+def _refuse_foreign(folder: Path, records: Mapping[str, Any], origin: Mapping[str, str]) -> None:
+    """Refuses a checkpoint of another config's run, or of other data, though the state has the same arrays."""
+    for what, here in origin.items():
+        there = records.get(what, here)  # an earlier version's checkpoint does not say
+        if there != here:
+            raise UserError(
+                f"{folder} is of a run with another {what} ({there}; here {here}): put back the one that it had, or "
+                f"give another --workdir"
+            )
 
 
 def _refuse_other_facts(workdir: Path, task: Task) -> None:
