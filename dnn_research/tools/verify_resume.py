@@ -3,9 +3,10 @@
     python -m dnn_research.tools.verify_resume --config configs/resnet50.py:smoke [--steps 4] [--config.KEY=VALUE ...]
 
 One process trains 2k steps; another is killed (SIGKILL) some steps after the checkpoint of step k is on the disk, and a
-third goes on from there. Compared are parameters, optimizer, statistics, random state, the batches that the
-resumed run was fed, and every line of metrics.jsonl, one for each step. The runs are in a temporary directory, or in an
-empty --workdir, where they stay. Exit status 0: all is equal; 1: something differs, and the first is named.
+third goes on from there. Compared are parameters, optimizer, statistics, random state, the batches that the resumed run
+was fed, and every line of metrics.jsonl, one for each step. A warmup takes k steps. The runs are in a temporary
+directory, or in an empty --workdir, where they stay. Exit status 0: all is equal; 1: something differs, and the first
+is named.
 """
 
 import argparse
@@ -21,7 +22,15 @@ from dnn_research.errors import UserError
 from dnn_research.tools.enduring.runs import Attempt, Run, leave_none_behind
 
 # What the comparison itself sets; a period in epochs is taken back by the one in steps.
-SET = ("train.num_steps", "train.num_epochs", "checkpoint.every_steps", "checkpoint.every_epochs", "record.every_steps")
+SET = (
+    "train.num_steps",
+    "train.num_epochs",
+    "checkpoint.every_steps",
+    "checkpoint.every_epochs",
+    "record.every_steps",
+    "schedule.warmup_steps",
+    "schedule.warmup_epochs",
+)
 
 # A run may be at its end before anybody sees that the checkpoint before is written.
 TRIES = 5
@@ -64,8 +73,11 @@ def _run(known: argparse.Namespace, overrides: tuple[str, ...]) -> int:
 
 def _verify(known: argparse.Namespace, overrides: tuple[str, ...], workdir: Path) -> int:
     total = 2 * known.steps
-    own = f"train.num_steps={total}", f"checkpoint.every_steps={known.steps}", "record.every_steps=1"
-    all_overrides = (*(f"config.{setting}" for setting in own), *overrides)
+    own = [f"train.num_steps={total}", f"checkpoint.every_steps={known.steps}", "record.every_steps=1"]
+    schedule = recipe.load(known.config, overrides).config.schedule
+    if schedule.warmup_epochs or schedule.warmup_steps:
+        own.append(f"schedule.warmup_steps={known.steps}")  # the recipe's may be longer than the run is here
+    all_overrides = (*overrides, *(f"config.{setting}" for setting in own))
     say: Callable[[str], None] = (lambda _: None) if known.json else (lambda line: print(line, flush=True))
 
     straight = Run(known.config, all_overrides, workdir / "straight")
