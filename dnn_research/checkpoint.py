@@ -190,7 +190,11 @@ class Writer:
             leaves = _describe_leaves(tree)
             self._checkpointer.wait_until_finished()
             if jax.process_index() == 0:
-                write_manifest(folder, Manifest(step, leaves, _describe_files(folder / "state"), *beside))
+                files = _describe_files(folder / "state")
+                _put_on_disk(folder)
+                write_manifest(folder, Manifest(step, leaves, files, *beside))
+                # Without power from here on, too, this one is there before an old one goes.
+                _put_on_disk(folder, self._directory)
                 for old in self._policy.stale([manifest for _, manifest in finished(self._directory)]):
                     # The manifest goes first: what is half deleted counts as unfinished.
                     (self._directory / str(old) / MANIFEST).unlink()
@@ -218,6 +222,16 @@ def _without_closed_loops(raised: "sys.UnraisableHookArgs", otherwise: Callable[
     """Leaves out what tensorstore raises when a write ends whose fellow failed before: nobody waits for it any more."""
     if raised.exc_type is not RuntimeError or str(raised.exc_value) != "Event loop is closed":
         otherwise(raised)
+
+
+def _put_on_disk(folder: Path, *more: Path) -> None:
+    """Returns when the files and directories in and under `folder` are on the disk, not only in memory."""
+    for path in (folder, *folder.rglob("*"), *more):
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import threading
 
@@ -210,6 +211,21 @@ def test_a_save_that_fails_in_the_background_is_one_line_and_leaves_nothing(writ
         writer.wait()
     assert checkpoint.steps(directory) == [1]
     assert capfd.readouterr().err == ""
+
+
+def test_a_checkpoint_is_on_the_disk_before_its_manifest_and_both_before_an_old_one_goes(directory, said, monkeypatch):
+    happened, sync, write = [], os.fsync, checkpoint.write_manifest
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append(os.readlink(f"/dev/fd/{number}")) or sync(number))
+    monkeypatch.setattr(checkpoint, "write_manifest", lambda *args: happened.append("manifest") or write(*args))
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: happened.append(f"remove {path}"))
+    with checkpoint.Writer(directory, checkpoint.Policy(1, "eval/loss"), said.append) as writer:
+        save(writer, 1)
+        happened.clear()
+        save(writer, 2)
+    before, after = happened[: happened.index("manifest")], happened[happened.index("manifest") :]
+    assert {str(path) for path in (directory / "2/state").rglob("*")} <= set(before)
+    gone = after.index(f"remove {directory / '1'}")
+    assert {str(directory / "2"), str(directory / "2/manifest.json"), str(directory)} <= set(after[:gone])
 
 
 def test_a_slow_disk_holds_up_the_next_save_not_the_steps(writer, directory, monkeypatch):

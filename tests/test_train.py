@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from dnn_research import checkpoint, models, parallel, train
+from dnn_research import checkpoint, lock, models, parallel, train
 from dnn_research.errors import Diverged, Interrupted, UserError
 from tests import tiny
 
@@ -328,7 +328,8 @@ def test_the_plateau_lowers_the_rate_and_survives_a_resumption(tmp_path, devices
 def test_evaluating_a_checkpoint_gives_what_training_wrote(tmp_path, devices):
     results = run(tmp_path, "train.ema_decay=0.5")
     said = []
-    assert train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "latest", said.append) == results
+    with lock.hold(tmp_path, said.append):  # a process that trains there does not hinder it
+        assert train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "latest", said.append) == results
     assert said[-1].startswith("top-1 accuracy ")
     with pytest.raises(UserError, match=r"no checkpoint '11'.*there are: latest, best"):
         train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "11", said.append)
