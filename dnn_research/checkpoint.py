@@ -6,11 +6,14 @@ counts as unfinished. Orbax itself does not notice flipped bits; the manifest do
 """
 
 import dataclasses
+import functools
 import itertools
 import json
+import logging
 import math
 import os
 import shutil
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +32,10 @@ from dnn_research.errors import UserError, field, first_line, parse_json, read_j
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+
+# How long a save may take: where other processes may have died, and where there are none.
+TIMEOUT_SECONDS = 1200
+ALONE_TIMEOUT_SECONDS = 10 * 365 * 86_400
 
 Tree = Any
 Say = Callable[[str], None]
@@ -86,9 +93,17 @@ class Writer:
 
     def __init__(self, directory: Path, policy: Policy, say: Say) -> None:
         self._directory, self._policy, self._say = directory, policy, say
-        self._checkpointer = ocp.StandardCheckpointer()
+        # Where a directory is made in the background and cannot be, the threads that wait for it keep the process from
+        # its end until their time is out. That is by the time of day: a clock that is set forward must not end a save.
+        seconds = TIMEOUT_SECONDS if jax.process_count() > 1 else ALONE_TIMEOUT_SECONDS
+        options = ocp.options.AsyncOptions(timeout_secs=seconds, create_directories_asynchronously=False)
+        self._checkpointer = ocp.StandardCheckpointer(async_options=options)
+        logging.getLogger("absl").addFilter(_without_orbax)
+        self._unraisablehook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_without_closed_loops, otherwise=self._unraisablehook)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._failed = False
 
     def __enter__(self) -> "Writer":
         return self
@@ -122,6 +137,7 @@ class Writer:
                 self._make_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
             self._checkpointer.save((folder / "state").absolute(), tree, force=True)
         except Exception as error:
+            self._take_back(folder)
             raise self._cannot_write(folder, error) from error
         beside = dict(results), dict(records), dict(conditions or {})
         self._thread = threading.Thread(target=self._finish, args=(folder, step, tree, beside))
@@ -138,10 +154,20 @@ class Writer:
 
     def close(self) -> None:
         """Waits, then frees what the writer holds."""
+        failure = None
         try:
             self.wait()
-        finally:
+        except UserError as error:
+            failure = error
+        try:
             self._checkpointer.close()
+        except Exception as error:  # what wait raised before
+            failure = failure or self._cannot_write(self._directory, error)
+        logging.getLogger("absl").removeFilter(_without_orbax)
+        if not self._failed:  # else what still waits in the background may yet print
+            sys.unraisablehook = self._unraisablehook
+        if failure:
+            raise failure
 
     def _make_room(self, folder: Path, needed: int) -> None:
         """An empty directory on a disk with room; what is left of an invalid save of this step is set aside, not lost.
@@ -152,7 +178,9 @@ class Writer:
             self._say(f"checkpoint {folder} was there already; it is now {_set_aside(folder)}")
         elif folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        # Not its parents: a work directory that vanished is not made anew.
+        self._directory.mkdir(exist_ok=True)
+        folder.mkdir()
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise OSError(f"No space left: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
@@ -162,16 +190,48 @@ class Writer:
             leaves = _describe_leaves(tree)
             self._checkpointer.wait_until_finished()
             if jax.process_index() == 0:
-                write_manifest(folder, Manifest(step, leaves, _describe_files(folder / "state"), *beside))
+                files = _describe_files(folder / "state")
+                _put_on_disk(folder)
+                write_manifest(folder, Manifest(step, leaves, files, *beside))
+                # Without power from here on, too, this one is there before an old one goes.
+                _put_on_disk(folder, self._directory)
                 for old in self._policy.stale([manifest for _, manifest in finished(self._directory)]):
                     # The manifest goes first: what is half deleted counts as unfinished.
                     (self._directory / str(old) / MANIFEST).unlink()
                     shutil.rmtree(self._directory / str(old))
         except BaseException as error:  # reported by the next call, in the thread that can act on it
             self._error = error
+            self._take_back(folder)
+
+    def _take_back(self, folder: Path) -> None:
+        """What is left of a save that failed, which may be what fills the disk."""
+        if jax.process_index() == 0 and not (folder / MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
+        self._failed = True
         return UserError(f"cannot write checkpoint {folder}: {first_line(error)}; free space or give another --workdir")
+
+
+def _without_orbax(logged: logging.LogRecord) -> bool:
+    """Leaves out what orbax logs of a save that fails, with the tracebacks of its threads: the writer raises it."""
+    return "orbax" not in Path(logged.pathname).parts
+
+
+def _without_closed_loops(raised: "sys.UnraisableHookArgs", otherwise: Callable[[Any], Any]) -> None:
+    """Leaves out what tensorstore raises when a write ends whose fellow failed before: nobody waits for it any more."""
+    if raised.exc_type is not RuntimeError or str(raised.exc_value) != "Event loop is closed":
+        otherwise(raised)
+
+
+def _put_on_disk(folder: Path, *more: Path) -> None:
+    """Returns when the files and directories in and under `folder` are on the disk, not only in memory."""
+    for path in (folder, *folder.rglob("*"), *more):
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -198,7 +258,7 @@ def read_manifest(folder: Path) -> Manifest:
         return _checked(Manifest(**body))
     except FileNotFoundError:
         raise DamagedError("it was not finished") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
 
 
@@ -228,10 +288,16 @@ def finished(directory: Path) -> list[tuple[int, Manifest]]:
     found = []
     for step in steps(directory):
         try:
-            found.append((step, read_manifest(directory / str(step))))
+            found.append((step, _of_step(read_manifest(directory / str(step)), step)))
         except DamagedError:
             continue
     return found
+
+
+def _of_step(manifest: Manifest, step: int) -> Manifest:
+    if manifest.step != step:
+        raise DamagedError(f"it is the checkpoint of step {manifest.step:,} under another name")
+    return manifest
 
 
 def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest]:
@@ -250,7 +316,11 @@ def restore(folder: Path, structure: Tree | None = None) -> tuple[Tree, Manifest
     """
     manifest = read_manifest(folder)
     # Before orbax sees them: it takes flipped bits for weights, and is noisy about the rest.
-    _compare(_describe_files(folder / "state"), manifest.files, "file")
+    try:
+        described = _describe_files(folder / "state")
+    except OSError as error:
+        raise DamagedError(f"'{error.filename}' cannot be read ({error.strerror})") from error
+    _compare(described, manifest.files, "file")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore((folder / "state").absolute()))
@@ -290,6 +360,7 @@ def restore_latest(directory: Path, structure: Tree, say: Say) -> tuple[Tree, Ma
     for step in reversed(steps(directory)):
         folder = directory / str(step)
         try:
+            _of_step(read_manifest(folder), step)
             restored = restore(folder, structure)
         except DamagedError as error:
             if (folder / MANIFEST).exists():

@@ -16,6 +16,7 @@ sets a duration in steps takes back the one in epochs, and the other way round.
 import ast
 import dataclasses
 import difflib
+import hashlib
 import importlib.util
 import json
 import math
@@ -174,6 +175,12 @@ def changed(recipe: Recipe, differences: Mapping[str, Any], *, origin: str) -> R
 def plain(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON's types, references resolved: what run.json holds and what two runs are compared by."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A hash of all that decides what a run of a plain config is: a run may go on with checkpoints of its own alone."""
+    deciding = {key: value for key, value in flatten(config).items() if key not in EXECUTION}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

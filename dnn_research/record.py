@@ -4,9 +4,9 @@ metrics.jsonl holds only what follows from config and seed, so that two runs can
 depends on a clock goes to timing.jsonl. Only the first process of a run writes.
 """
 
+import contextlib
 import dataclasses
 import datetime
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -15,17 +15,19 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 from tensorboardX import summary as tensorboard_summary
 from tqdm import tqdm
 
+from dnn_research import lock
 from dnn_research.errors import UserError, field, first_line, parse_json
+from dnn_research.events import EventFile
 
 # What decides a result, down to the decoder of the images.
 PACKAGES = (
@@ -149,25 +151,27 @@ class Recorder:
         self._lock: Any = None
         self._metrics: Any = None
         self._timing: Any = None
-        self._tensorboard: tensorboardX.SummaryWriter | None = None
+        self._tensorboard: EventFile | None = None
+        self._metrics_crc32 = 0
 
     def __enter__(self) -> "Recorder":
         if self._primary:
-            # Held until the process ends, however it ends.
-            self._lock = open(self._workdir / "lock", "w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock.close()
-                raise UserError(f"another process is training in {self._workdir}; wait for it or stop it") from None
+            self._lock = lock.hold(self._workdir, self.say)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        failures = []
         for file in (self._metrics, self._timing, self._tensorboard, self._lock):
             if file is not None:
-                file.close()
+                # A full disk that ended the run is met again by what is still in a buffer; the others must be closed.
+                try:
+                    file.close()
+                except OSError as error:
+                    failures.append(error)
+        if failures and kind is None:
+            raise self._cannot_write(failures[0])
 
     def start(
         self, run: Mapping[str, Any], *, step: int, total_steps: int, batch_size: int, records: Mapping[str, Any]
@@ -181,22 +185,10 @@ class Recorder:
         else:
             history = json.loads(path.read_text())
             history["resumed"].append({"step": step, **{key: run[key] for key in run if key not in ("config", "seed")}})
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(history, indent=1))
-        temporary.replace(path)
-        # Open for the length of the run: __exit__ closes them.
-        self._metrics = open(self._workdir / "metrics.jsonl", "a")  # noqa: SIM115
-        written, wanted = self._metrics.tell(), records.get("metrics_bytes", 0)
-        if written < wanted:
-            self.say(f"metrics.jsonl has lost its end: {wanted:,} bytes were written before step {step:,}")
-        self._metrics.truncate(min(written, wanted))
-        self._metrics.seek(0, os.SEEK_END)
-        self._timing = open(self._workdir / "timing.jsonl", "a")  # noqa: SIM115
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=step + 1 if step else 0
-        )
+        with self._writing():
+            self._open(history, step, records)
         if step == 0:
-            self._tensorboard.add_text("config", f"```json\n{json.dumps(run['config'], indent=1)}\n```", 0)
+            self.text("config", f"```json\n{json.dumps(run['config'], indent=1)}\n```", 0)
         if sys.stderr.isatty():
             self._batch_size = batch_size
             self._bar = tqdm(
@@ -207,6 +199,45 @@ class Recorder:
                 dynamic_ncols=True,
                 smoothing=0.1,
             )
+            # It goes by the time of day, which may be set back: the bar would stand still for as long.
+            self._bar._time = time.monotonic  # pyrefly: ignore [missing-attribute]  # there is no argument for it
+            self._bar.unpause()
+
+    def _open(self, history: Mapping[str, Any], step: int, records: Mapping[str, Any]) -> None:
+        path = self._workdir / "run.json"
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "w") as file:
+            file.write(json.dumps(history, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        # Open for the length of the run: __exit__ closes them.
+        self._metrics = open(self._workdir / "metrics.jsonl", "ab+")  # noqa: SIM115
+        written, wanted = self._metrics.tell(), records.get("metrics_bytes", 0)
+        if written < wanted:
+            self.say(f"metrics.jsonl has lost its end: {wanted:,} bytes were written before step {step:,}")
+        self._metrics.truncate(min(written, wanted))
+        self._metrics.seek(0)
+        self._metrics_crc32 = zlib.crc32(self._metrics.read())
+        # Checkpoints of an earlier version do not say.
+        if written >= wanted and records.get("metrics_crc32", self._metrics_crc32) != self._metrics_crc32:
+            self.say(f"metrics.jsonl was changed since step {step:,} was saved: lines up to there are not the run's")
+        self._metrics.seek(0, os.SEEK_END)
+        self._timing = open(self._workdir / "timing.jsonl", "a")  # noqa: SIM115
+        self._tensorboard = EventFile(self._workdir / "tensorboard", purge_step=step + 1 if step else 0)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write the records in {self._workdir}: {error.strerror or error}; the same command goes on from "
+            f"the last checkpoint when that is mended"
+        )
 
     def say(self, line: str) -> None:
         """A line for the person who watches."""
@@ -217,24 +248,33 @@ class Recorder:
         """What a checkpoint must know to let the records go on from here."""
         if not self._primary:
             return {}
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
-        return {"metrics_bytes": self._metrics.tell()}
+        with self._writing():
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+        path = self._workdir / "metrics.jsonl"
+        # What is written to a file that was removed, or whose disk was taken away, is written to nowhere.
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(self._metrics.fileno())):
+            raise UserError(f"{path} vanished under the run: was {self._workdir} moved, removed or unmounted?")
+        return {"metrics_bytes": self._metrics.tell(), "metrics_crc32": self._metrics_crc32}
 
     def metrics(self, line: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl (keys as in the README), also to TensorBoard as `split/key`."""
         if not self._primary:
             return
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        written = (json.dumps(line) + "\n").encode()
+        with self._writing():
+            self._metrics.write(written)
+            self._metrics.flush()
+        self._metrics_crc32 = zlib.crc32(written, self._metrics_crc32)
         self._scalars(line["split"], line, line["step"])
 
     def timing(self, line: Mapping[str, Any]) -> None:
         """A line of timing.jsonl, also to TensorBoard as `timing/key`."""
         if not self._primary:
             return
-        self._timing.write(json.dumps({**line, "time": _now()}) + "\n")
-        self._timing.flush()
+        with self._writing():
+            self._timing.write(json.dumps({**line, "time": _now()}) + "\n")
+            self._timing.flush()
         self._scalars("timing", line, line["step"])
 
     def norms(self, step: int, norms: Mapping[str, float]) -> None:
@@ -250,18 +290,17 @@ class Recorder:
 
     def images(self, name: str, images: np.ndarray, step: int) -> None:
         """A grid of uint8 images [N, H, W, C]."""
-        if self._tensorboard is not None:
-            self._tensorboard.add_image(name, grid(images), step, dataformats="HWC")
+        self.picture(name, lambda: grid(images), step)
 
     def picture(self, name: str, draw: Callable[[], np.ndarray], step: int) -> None:
         """A picture, uint8 [H, W, 3], that is drawn only where it is written."""
         if self._tensorboard is not None:
-            self._tensorboard.add_image(name, draw(), step, dataformats="HWC")
+            self._add(tensorboard_summary.image(name, draw(), dataformats="HWC"), step)
 
     def text(self, name: str, markdown: str, step: int) -> None:
         """Text in Markdown."""
         if self._tensorboard is not None:
-            self._tensorboard.add_text(name, markdown, step)
+            self._add(tensorboard_summary.text(name, markdown), step)
 
     def weights(self, params: Any, step: int) -> None:
         """Histograms of all kernels, and the first layer's filters as pictures if they see one or three channels."""
@@ -279,9 +318,7 @@ class Recorder:
         if first is not None:
             low, high = first.min(axis=(0, 1, 2)), first.max(axis=(0, 1, 2))
             filters = (255 * (first - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
-            self._tensorboard.add_image(
-                "first_layer_filters", grid(_enlarge(filters.transpose(3, 0, 1, 2))), step, dataformats="HWC"
-            )
+            self.images("first_layer_filters", _enlarge(filters.transpose(3, 0, 1, 2)), step)
 
     def summary(self, settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
         """TensorBoard's HParams: the settings of the run beside its final results, whose curves are there already."""
@@ -289,22 +326,21 @@ class Recorder:
             return
         simple = {key: value for key, value in settings.items() if isinstance(value, (bool, int, float, str))}
         for part in tensorboard_summary.hparams(simple, dict(results)):
-            assert self._tensorboard.file_writer is not None
-            self._tensorboard.file_writer.add_summary(part)
-        self._tensorboard.flush()
+            self._add(part, None)
+        with self._writing():
+            self._tensorboard.flush()
 
     def _scalars(self, group: str, values: Mapping[str, Any], step: int) -> None:
         if self._tensorboard is None:
             raise RuntimeError("the recorder was not started")
         for key, value in values.items():
             if isinstance(value, (int, float)) and key not in ("step", "epoch", "examples"):
-                self._tensorboard.add_scalar(f"{group}/{key}", value, step)
+                self._add(tensorboard_summary.scalar(f"{group}/{key}", value), step)
 
     def _histogram(self, name: str, values: np.ndarray, step: int) -> None:
         counts, edges = np.histogram(values, bins=64)
         doubles = values.astype(np.float64)
-        assert self._tensorboard is not None
-        self._tensorboard.add_histogram_raw(
+        histogram = tensorboard_summary.histogram_raw(
             name,
             min=float(doubles.min()),
             max=float(doubles.max()),
@@ -313,8 +349,13 @@ class Recorder:
             sum_squares=float(np.square(doubles).sum()),
             bucket_limits=edges[1:].tolist(),
             bucket_counts=counts.tolist(),
-            global_step=step,
         )
+        self._add(histogram, step)
+
+    def _add(self, value: Any, step: int | None) -> None:
+        assert self._tensorboard is not None
+        with self._writing():
+            self._tensorboard.add(value, step)
 
 
 class Timer:

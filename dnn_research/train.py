@@ -23,7 +23,7 @@ from jax import lax
 
 from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, process, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
-from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, plain
+from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, identity, plain
 from dnn_research.tasks.task import Task
 
 # A step's report is looked at this many steps later, so that the devices never wait for the host.
@@ -298,6 +298,8 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         policy = checkpoint.Policy(setup.checkpointing.keep, setup.checkpointing.best_metric)
 
         state, manifest = starting_state(setup, directory, say)
+        if manifest is not None:
+            _refuse_foreign(directory / str(manifest.step), manifest.records, _origin(setup, config))
         start = int(state.step)
         parallel.check_equal(start, f"all hosts must see one work directory, and {directory} ends at different steps")
         if start >= setup.total_steps and manifest is not None:
@@ -348,6 +350,13 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             replaced["in all"] += values.get("replaced", 0)
             return values
 
+        def save(step: int, results: Mapping[str, float]) -> None:
+            """Starts to save the state after `step`, with the results of its evaluation, if there was one."""
+            measured = dict(results) if evaluation_due(step) else {}
+            under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
+            kept = parallel.whole(state, layout).replace(constants={})
+            writer.save(step, kept, measured, {**recorder.position(), **_origin(setup, config)}, under)
+
         with (
             checkpoint.Writer(directory, policy, say) as writer,
             record.Profiler(setup.recording.profile_steps, workdir / "tensorboard") as profiler,
@@ -362,7 +371,19 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
             for step in range(start + 1, setup.total_steps + 1):
                 profiler.before(step)
                 waiting = time.perf_counter()
-                batch = next(batches)
+                try:
+                    batch = next(batches)
+                except UserError as error:
+                    # The other processes may have their batches, and would not save.
+                    if step == start + 1 or jax.process_count() > 1:
+                        raise
+                    while reports:
+                        look(reports.popleft())
+                    if not saving_due(step - 1):
+                        save(step - 1, results)
+                    writer.wait()
+                    saved = directory / str(step - 1)
+                    raise UserError(f"{error}; saved at step {step - 1:,} in {saved}") from error
                 timer.wait(time.perf_counter() - waiting)
                 if step == 1 and setup.recording.images:
                     recorder.images("training_images", batch["image"][: setup.recording.images], 0)
@@ -405,10 +426,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
                         after = setup.plateau.after(jax.device_get(state.plateau), results)
                         state = state.replace(plateau=parallel.replicate(after))
                 if saving_due(step) or interrupted:
-                    measured = results if evaluation_due(step) else {}
-                    under = dataclasses.asdict(setup.evaluator.conditions) if measured else {}
-                    kept = parallel.whole(state, layout).replace(constants={})
-                    writer.save(step, kept, measured, recorder.position(), under)
+                    save(step, results)
                 if interrupted and step < setup.total_steps:
                     writer.wait()
                     raise Interrupted(interrupted, f"saved at step {step:,} in {directory / str(step)}")
@@ -693,6 +711,26 @@ def _say_other_repeats(say: checkpoint.Say, workdir: Path, repeats: Mapping[str,
     before = [run, *run.get("resumed", [])][-1].get("repeats", {}).get("deterministic", False)
     if before != repeats["deterministic"]:
         say(f"train.deterministic: {before} -> {repeats['deterministic']} from here on; run.json says what was when")
+
+
+def _origin(setup: Setup, config: Mapping[str, Any]) -> dict[str, str]:
+    """What a checkpoint holds of the run that wrote it: of its config, and of the data behind the config's names."""
+    data_set = setup.dataset
+    return {
+        "config": identity(config),
+        "data set": f"{data_set.name} {data_set.version}, {data_set.num_train:,} training images",
+    }
+
+
+def _refuse_foreign(folder: Path, records: Mapping[str, Any], origin: Mapping[str, str]) -> None:
+    """Refuses a checkpoint of another config's run, or of other data, though the state has the same arrays."""
+    for what, here in origin.items():
+        there = records.get(what, here)  # an earlier version's checkpoint does not say
+        if there != here:
+            raise UserError(
+                f"{folder} is of a run with another {what} ({there}; here {here}): put back the one that it had, or "
+                f"give another --workdir"
+            )
 
 
 def _refuse_other_facts(workdir: Path, task: Task) -> None:

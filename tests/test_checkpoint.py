@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +112,23 @@ def alter_manifest(folder):
     path.write_text(json.dumps(body))
 
 
-DAMAGES = [flip_a_bit, truncate, remove_data, remove_manifest, alter_manifest]
+def add_a_file(folder):
+    (folder / "state/d/foreign").write_bytes(b"1")
+
+
+def unreadable(folder):
+    (folder / "state/manifest.ocdbt").unlink()
+    (folder / "state/manifest.ocdbt").symlink_to(folder / "state/manifest.ocdbt")
+
+
+def another_steps(folder):
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("1"), folder)
+
+
+DAMAGES = [
+    flip_a_bit, truncate, remove_data, remove_manifest, alter_manifest, add_a_file, unreadable, another_steps,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -124,6 +142,100 @@ def test_a_damaged_newest_falls_back_to_the_one_before(writer, directory, said, 
     save(writer, 3)
     assert [step for step, _ in checkpoint.finished(directory)] == [1, 3]
     assert checkpoint.find(directory.parent).name == "3"
+
+
+@pytest.mark.parametrize("flips", [100, pytest.param(1000, marks=pytest.mark.full)])
+def test_no_flipped_bit_of_any_file_gets_through(writer, directory, flips):
+    """The manifest and orbax's metadata too: it is found, or what is restored is what was saved."""
+    writer.save(1, state(1), {"eval/loss": 0.5}, {"metrics_bytes": 10}, {"protocol": "original(32)"})
+    writer.wait()
+    folder, rng = directory / "1", np.random.default_rng(0)
+    sound, manifest = checkpoint.restore(folder, structure())
+    found = 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) >= 8
+    for path in files:
+        content = path.read_bytes()
+        for bit in rng.integers(8 * len(content), size=flips):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            try:
+                restored, described = checkpoint.restore(folder, structure())
+            except checkpoint.DamagedError:
+                found += 1
+            else:
+                assert_equal(restored, sound)
+                assert described == manifest
+        path.write_bytes(content)
+    assert found > 0.99 * flips * len(files)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.5, 0.99])
+def test_no_truncated_or_missing_file_gets_through(writer, directory, length):
+    save(writer, 1)
+    for path in sorted(path for path in (directory / "1").rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(checkpoint.DamagedError):
+            checkpoint.restore(directory / "1")
+        path.write_bytes(content[: int(length * len(content))])
+        with pytest.raises(checkpoint.DamagedError):
+            checkpoint.restore(directory / "1")
+        path.write_bytes(content)
+    checkpoint.restore(directory / "1")
+
+
+def test_a_directory_that_vanished_is_not_made_anew(tmp_path, said):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    with checkpoint.Writer(workdir / "checkpoints", checkpoint.Policy(1, "eval/loss"), said.append) as writer:
+        save(writer, 1)
+        workdir.rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="cannot write checkpoint"):
+            save(writer, 2)
+    assert not workdir.exists()
+    assert checkpoint.restore(tmp_path / "elsewhere/checkpoints/1", structure())[1].step == 1
+
+
+def test_a_save_that_fails_in_the_background_is_one_line_and_leaves_nothing(writer, directory, monkeypatch, capfd):
+    save(writer, 1)
+    failing = OSError(28, "No space left on device")
+
+    def full(*_):
+        raise failing
+
+    monkeypatch.setattr(checkpoint, "write_manifest", full)
+    writer.save(2, state(2), {}, {})
+    with pytest.raises(UserError, match="No space left on device"):
+        writer.wait()
+    assert checkpoint.steps(directory) == [1]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_checkpoint_is_on_the_disk_before_its_manifest_and_both_before_an_old_one_goes(directory, said, monkeypatch):
+    happened, sync, write = [], os.fsync, checkpoint.write_manifest
+    monkeypatch.setattr(os, "fsync", lambda number: happened.append(os.readlink(f"/dev/fd/{number}")) or sync(number))
+    monkeypatch.setattr(checkpoint, "write_manifest", lambda *args: happened.append("manifest") or write(*args))
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: happened.append(f"remove {path}"))
+    with checkpoint.Writer(directory, checkpoint.Policy(1, "eval/loss"), said.append) as writer:
+        save(writer, 1)
+        happened.clear()
+        save(writer, 2)
+    before, after = happened[: happened.index("manifest")], happened[happened.index("manifest") :]
+    assert {str(path) for path in (directory / "2/state").rglob("*")} <= set(before)
+    gone = after.index(f"remove {directory / '1'}")
+    assert {str(directory / "2"), str(directory / "2/manifest.json"), str(directory)} <= set(after[:gone])
+
+
+def test_a_slow_disk_holds_up_the_next_save_not_the_steps(writer, directory, monkeypatch):
+    go_on, write = threading.Event(), checkpoint.write_manifest
+    monkeypatch.setattr(checkpoint, "write_manifest", lambda *args: go_on.wait() and write(*args))
+    writer.save(1, state(1), {}, {})  # is back though nothing is written yet
+    assert checkpoint.finished(directory) == []
+    go_on.set()
+    writer.wait()
+    assert [step for step, _ in checkpoint.finished(directory)] == [1]
 
 
 def test_an_array_that_is_not_the_one_saved_is_found_though_the_files_are_sound(writer, directory):

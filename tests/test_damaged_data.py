@@ -1,13 +1,14 @@
 """A run over a folder of images of which some are damaged."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dnn_research import models, train
+from dnn_research import checkpoint, models, record, train
 from dnn_research.errors import UserError
 from tests.tiny import TinyNet, recipe
 
@@ -42,6 +43,52 @@ def test_a_damaged_image_stops_the_run_by_name(folder, tmp_path):
         UserError, match=r"train/c/3.png: the image is damaged .*; data.damaged=skip goes on without it"
     ):
         train.train(folder_recipe(folder), tmp_path / "run")
+
+
+@pytest.fixture
+def sound_folder(folder):
+    for split, i in (("train", 3), ("val", 2)):
+        for label in "abc":
+            (folder / split / label / f"{i}.png").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("change", ["disappears", "is cut short"])
+def test_a_file_that_changes_under_the_run_ends_it_by_name_and_nothing_is_lost(
+    sound_folder, tmp_path, monkeypatch, change
+):
+    chosen = folder_recipe(sound_folder, "record.every_steps=1", "data.num_workers=2")
+    train.train(chosen, tmp_path / "straight")
+    image = sound_folder / "train/b/1.png"
+    content = image.read_bytes()
+    write = record.Recorder.metrics
+
+    def then_change(self, line):
+        write(self, line)
+        if line["step"] == 1:
+            image.unlink() if change == "disappears" else image.write_bytes(content[:-20])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record.Recorder, "metrics", then_change)
+        with pytest.raises(UserError, match=r"train/b/1\.png.*saved at step \d in ") as ended:
+            train.train(chosen, tmp_path / "run")
+    step = checkpoint.steps(tmp_path / "run/checkpoints")[-1]
+    assert 1 <= step < 6 and str(ended.value).endswith(f"checkpoints/{step}")
+    image.write_bytes(content)
+    train.train(chosen, tmp_path / "run")
+    straight, run = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("straight", "run"))
+    assert run == straight
+    leaves = [checkpoint.read_manifest(tmp_path / name / "checkpoints/6").leaves for name in ("straight", "run")]
+    assert leaves[0] == leaves[1]
+
+
+def test_a_run_does_not_go_on_with_other_data(sound_folder, tmp_path, monkeypatch):
+    chosen = folder_recipe(sound_folder, "checkpoint.every_steps=3")
+    train.train(chosen, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/6")
+    (sound_folder / "train/a/1.png").rename(sound_folder / "train/a/9.png")
+    with pytest.raises(UserError, match="checkpoints/3 is of a run with another data set"):
+        train.train(chosen, tmp_path / "run")
 
 
 def test_skipped_images_are_counted(folder, tmp_path, capsys):

@@ -65,6 +65,35 @@ def test_tensorboard_holds_scalars_images_histograms_text_and_settings(tmp_path)
     assert "_hparams_/experiment" in events.summary_metadata
 
 
+def test_metrics_that_were_changed_are_said(tmp_path, capsys):
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=0, total_steps=4, batch_size=8, records={})
+        recorder.metrics(line(1))
+        position = recorder.position()
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b"1.0", b"7.0"))
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=1, total_steps=4, batch_size=8, records=position)
+    assert "metrics.jsonl was changed since step 1 was saved" in capsys.readouterr().out
+
+
+def test_records_that_vanish_end_the_run(tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    with record.Recorder(workdir, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=0, total_steps=4, batch_size=8, records={})
+        recorder.metrics(line(1))
+        recorder.position()
+        workdir.rename(tmp_path / "elsewhere")
+        recorder.metrics(line(2))
+        with pytest.raises(UserError, match=r"metrics\.jsonl vanished under the run"):
+            recorder.position()
+        workdir.mkdir()
+        (workdir / "metrics.jsonl").write_text("another's")
+        with pytest.raises(UserError, match=r"metrics\.jsonl vanished under the run"):
+            recorder.position()
+
+
 def test_only_the_first_process_writes(tmp_path):
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=False) as recorder:
         recorder.start(RUN, step=0, total_steps=1, batch_size=8, records={})
@@ -83,6 +112,23 @@ def test_a_second_process_is_refused(tmp_path):
         pass
     with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True):
         pass
+
+
+def test_the_bar_goes_on_when_the_clock_is_set_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(record.sys.stderr, "isatty", lambda: True, raising=False)
+    now = [1e9]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(record.time, "monotonic", lambda: now[0])
+    with record.Recorder(tmp_path, record.Options(every_steps=1), primary=True) as recorder:
+        recorder.start(RUN, step=0, total_steps=100, batch_size=8, records={})
+        recorder.progress(1, "")
+        monkeypatch.setattr("tqdm.std.time", lambda: now[0] - 3600)
+        for step in range(2, 12):
+            now[0] += 1.0
+            recorder.progress(step, "")
+        assert recorder._bar.last_print_n == 8 * 11
+        assert 9 < recorder._bar.format_dict["elapsed"] < 12
 
 
 def test_a_grid_holds_every_image_once():

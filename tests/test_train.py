@@ -1,15 +1,18 @@
 """Whole runs of a tiny network: device counts, resumption, exact evaluation, divergence, one compilation."""
 
 import dataclasses
+import itertools
 import json
 import os
+import shutil
 import signal
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from dnn_research import checkpoint, models, parallel, train
+from dnn_research import checkpoint, lock, models, parallel, train
 from dnn_research.errors import Diverged, Interrupted, UserError
 from tests import tiny
 
@@ -329,7 +332,8 @@ def test_the_plateau_lowers_the_rate_and_survives_a_resumption(tmp_path, devices
 def test_evaluating_a_checkpoint_gives_what_training_wrote(tmp_path, devices):
     results = run(tmp_path, "train.ema_decay=0.5")
     said = []
-    assert train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "latest", said.append) == results
+    with lock.hold(tmp_path, said.append):  # a process that trains there does not hinder it
+        assert train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "latest", said.append) == results
     assert said[-1].startswith("top-1 accuracy ")
     with pytest.raises(UserError, match=r"no checkpoint '11'.*there are: latest, best"):
         train.evaluate_run(tiny.recipe("train.ema_decay=0.5"), tmp_path, "11", said.append)
@@ -396,3 +400,26 @@ def test_bad_input_is_one_clear_line_before_anything_is_written(tmp_path, device
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", override)
     assert not (tmp_path / "run/run.json").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused_though_its_arrays_fit(tmp_path):
+    run(tmp_path / "here", "train.num_steps=5")
+    run(tmp_path / "there", "train.num_steps=5", "optimizer.weight_decay=0.1")
+    checkpoints = tmp_path / "here/checkpoints"
+    shutil.rmtree(checkpoints / "5")
+    shutil.copytree(tmp_path / "there/checkpoints/5", checkpoints / "5")
+    with pytest.raises(UserError, match="checkpoints/5 is of a run with another config"):
+        run(tmp_path / "here", "train.num_steps=5")
+
+
+def test_nothing_but_timing_depends_on_the_clock(tmp_path, monkeypatch):
+    run(tmp_path / "straight")
+    hours = itertools.cycle([0, -7200, 3600, -86400])
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(hours))
+    run(tmp_path / "jumping")
+    straight, jumping = tmp_path / "straight", tmp_path / "jumping"
+    assert (straight / "metrics.jsonl").read_bytes() == (jumping / "metrics.jsonl").read_bytes()
+    assert_same_bits(saved(straight), saved(jumping))
+    timing = [json.loads(line) for line in (jumping / "timing.jsonl").read_text().splitlines()]
+    assert all(line["images_per_second"] > 0 and 0 <= line["data_wait_share"] <= 1.01 for line in timing)
