@@ -5,6 +5,7 @@ written last, `manifest.json`: the checksums of every leaf, of every file and of
 counts as unfinished. Orbax itself does not notice flipped bits; the manifest does.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -104,6 +105,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._failed = False
+        self._made: os.stat_result | None = None
 
     def __enter__(self) -> "Writer":
         return self
@@ -181,6 +183,7 @@ class Writer:
         # Not its parents: a work directory that vanished is not made anew.
         self._directory.mkdir(exist_ok=True)
         folder.mkdir()
+        self._made = folder.stat()
         free = shutil.disk_usage(folder).free
         if free < needed:
             raise OSError(f"No space left: it takes {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
@@ -190,6 +193,8 @@ class Writer:
             leaves = _describe_leaves(tree)
             self._checkpointer.wait_until_finished()
             if jax.process_index() == 0:
+                if not self._is_made(folder):
+                    raise OSError("it vanished while it was written; was the work directory moved or removed?")
                 files = _describe_files(folder / "state")
                 _put_on_disk(folder)
                 write_manifest(folder, Manifest(step, leaves, files, *beside))
@@ -203,10 +208,20 @@ class Writer:
             self._error = error
             self._take_back(folder)
 
+    def _is_made(self, folder: Path) -> bool:
+        """Whether the directory is the one that this writer made, not what orbax made anew after it was moved."""
+        return self._made is not None and folder.exists() and os.path.samestat(folder.stat(), self._made)
+
     def _take_back(self, folder: Path) -> None:
-        """What is left of a save that failed, which may be what fills the disk."""
-        if jax.process_index() == 0 and not (folder / MANIFEST).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        """What is left of a save that failed: it may be what fills the disk, or stand where the run was moved from."""
+        if jax.process_index() != 0 or (folder / MANIFEST).exists():
+            return
+        anew = not self._is_made(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if anew:
+            with contextlib.suppress(OSError):  # not empty: not orbax's
+                self._directory.rmdir()
+                self._directory.parent.rmdir()
 
     def _cannot_write(self, folder: Path, error: BaseException) -> UserError:
         self._failed = True

@@ -186,6 +186,22 @@ def test_no_truncated_or_missing_file_gets_through(writer, directory, length):
     checkpoint.restore(directory / "1")
 
 
+def test_a_directory_that_is_moved_during_a_save_is_not_left_anew(tmp_path, said, monkeypatch):
+    (tmp_path / "run").mkdir()
+    writer = checkpoint.Writer(tmp_path / "run/checkpoints", checkpoint.Policy(1, "eval/loss"), said.append)
+    start = writer._checkpointer.save
+
+    def moved_first(*arguments, **named):
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        start(*arguments, **named)
+
+    monkeypatch.setattr(writer._checkpointer, "save", moved_first)
+    writer.save(1, state(), {}, {})
+    with pytest.raises(UserError, match="vanished while it was written"):
+        writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
 def test_a_directory_that_vanished_is_not_made_anew(tmp_path, said):
     workdir = tmp_path / "run"
     workdir.mkdir()
