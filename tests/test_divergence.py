@@ -105,6 +105,13 @@ def test_a_replay_that_fails_does_not_hide_the_divergence(tmp_path, monkeypatch,
     assert found is None
 
 
+def test_a_run_of_several_processes_is_not_replayed(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    error = divergence.explained(Diverged("lost", 3), tiny.recipe(), tmp_path, train.CompiledSteps(), print)
+    assert (str(error).partition(";")[0], error.step) == ("lost", 3)
+    assert "the same command on one host alone" in str(error)
+
+
 def test_a_norm_beyond_float32_of_finite_parameters(tmp_path, tiny_network):
     _, found = diverge(tiny.recipe("schedule.learning_rate=1e38"), tmp_path)
     assert (found["step"], found["where"]) == (1, "update norm")

@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dnn_research import checkpoint, parallel, train
+import jax
+
+from dnn_research import checkpoint, train
 from dnn_research.divergence import causes, inspection, report
 from dnn_research.divergence.replay import CutOff, replay
 from dnn_research.errors import Diverged, first_line
@@ -22,7 +24,8 @@ def explained(
     """The same error, with a line that also says what was not finite first and where the report is.
 
     Whatever happens on the way, the divergence stays what is reported; a replay that fails or does not diverge is said
-    so. Every process of the run calls it.
+    so. A run of several processes is not replayed: the hundreds of sums over devices that the look at a step takes have
+    no order that all processes keep.
 
     Args:
         error: how the run ended.
@@ -31,8 +34,11 @@ def explained(
         compiled: the run's steps.
         say: takes lines for the person who watches.
     """
+    if jax.process_count() > 1:
+        more = "the same command on one host alone goes on from there, and looks for the layer when it diverges again"
+        return Diverged(f"{error}; {more}", error.step, evaluating=error.evaluating)
     try:
-        found = _find(error, recipe, workdir, compiled, say if parallel.is_primary() else _nobody)
+        found = _find(error, recipe, workdir, compiled, say)
     except (CutOff, KeyboardInterrupt) as end:
         more = f"the replay was cut off ({first_line(end)})"
     except Exception as failure:  # the divergence is what the user must hear of
@@ -66,8 +72,7 @@ def _find(
         **seen,
     }
     found["causes"] = causes.of(found, config)
-    if parallel.is_primary():
-        report.write(found, workdir)
+    report.write(found, workdir)
     return found
 
 
@@ -83,7 +88,3 @@ def _recorded(workdir: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     keys = ("step", "loss", "learning_rate", "gradient_norm")
     return [{key: line[key] for key in keys} for line in lines if line["split"] == "train"][-20:]
-
-
-def _nobody(line: str) -> None:
-    del line
