@@ -9,7 +9,7 @@ import json
 import signal
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,17 @@ MOST_CHARACTERS = 1500
 
 
 class UserError(Exception):
-    """Something that the user can mend. The message is one line: what is wrong, with which value, what to do."""
+    """Something that the user can mend. The message is one line: what is wrong, with which value, what to do.
+
+    `commands` that are to be copied stand below it, a line each.
+    """
+
+    def __init__(self, message: str, commands: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.commands = tuple(commands)
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return "\n    ".join((one_line(super().__str__()), *map(one_line, self.commands)))
 
 
 class Diverged(UserError):

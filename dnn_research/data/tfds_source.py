@@ -111,7 +111,7 @@ def find_prepared(name: str, config: str | None, version: str | None, *, root: p
     if config is None and not versions_in(base):
         configs = sorted(path.name for path in base.iterdir() if versions_in(path)) if base.is_dir() else []
         if not configs:
-            raise UserError(not_prepared(name, config, version, root=root))
+            raise not_prepared(name, config, version, root=root)
         if len(configs) > 1:
             raise UserError(
                 f"data set {name} is prepared in several configurations: choose {name}/{{{'|'.join(configs)}}}"
@@ -121,7 +121,7 @@ def find_prepared(name: str, config: str | None, version: str | None, *, root: p
         base = base / config
     versions = versions_in(base)
     if not versions:
-        raise UserError(not_prepared(name, config, version, root=root))
+        raise not_prepared(name, config, version, root=root)
     if version is None:
         version = versions[-1]
     if version not in versions:
@@ -144,42 +144,41 @@ def versions_in(base: pathlib.Path) -> list[str]:
     return sorted(versions, key=lambda version: [int(number) for number in version.split(".")])
 
 
-def not_prepared(name: str, config: str | None, version: str | None, *, root: pathlib.Path) -> str:
-    """What is wrong and what to do when a data set is not there, for a person to read."""
+def not_prepared(name: str, config: str | None, version: str | None, *, root: pathlib.Path) -> UserError:
+    """What is wrong and what to do when a data set is not there."""
     # The community's data sets would be listed from the network.
     stock = tfds.list_builders(with_community_datasets=False)
     if name not in stock:
         there = sorted(path.parent.name for path in root.glob("*/[0-9]*.[0-9]*.[0-9]*"))
-        return (
+        return UserError(
             f"unknown data set {name!r}{suggest(name, [*stock, *builtin.BUILDERS])}; built in: "
             f"{', '.join(builtin.BUILDERS)}; prepared in {root}: {', '.join(there) or 'none'}; "
             f"TensorFlow Datasets has {len(stock)} that can be prepared"
         )
     wanted = f"{name}/{config}" if config else name
     wanted += f":{version}" if version else ""
-    lines = [
-        f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
-        "once, in a throw-away environment with TensorFlow (training needs none):"
-    ]
+    by_tfds = "in a throw-away environment with TensorFlow (training needs none):"
+    way, commands = by_tfds, []
     if (known := f"{name}/{config}" if config else name) in PREPARED_FROM_ARCHIVES:
-        lines[0] = (
-            f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
-            "once, of its publisher's archives:"
-        )
-        lines += [
-            f"    python -m dnn_research.tools.data prepare {known} FOLDER_WITH_THE_ARCHIVES",
-            "    # or by TensorFlow Datasets, in a throw-away environment with TensorFlow (training needs none):",
+        way = "of its publisher's archives:"
+        commands = [
+            f"python -m dnn_research.tools.data prepare {known} FOLDER_WITH_THE_ARCHIVES",
+            f"# or by TensorFlow Datasets, {by_tfds}",
         ]
     if name in MANUAL_FILES:
         files, origin = MANUAL_FILES[name]
-        lines.append(f"    # put {files} from {origin} into {root / 'downloads' / 'manual'}")
-    lines += [
-        "    python3 -m venv tfds_env",
-        "    tfds_env/bin/pip install tensorflow-cpu tensorflow-datasets importlib_resources",
-        '    tfds_env/bin/python -c "import tensorflow_datasets as tfds; '
+        commands.append(f"# put {files} from {origin} into {root / 'downloads' / 'manual'}")
+    commands += [
+        "python3 -m venv tfds_env",
+        "tfds_env/bin/pip install tensorflow-cpu tensorflow-datasets importlib_resources",
+        'tfds_env/bin/python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({wanted!r}, data_dir={str(root)!r}, file_format='array_record').download_and_prepare()\"",
     ]
-    return "\n".join(lines)
+    return UserError(
+        f"data set {wanted} is not prepared in {root}: set data.dir or TFDS_DATA_DIR to where it is, or prepare it "
+        f"once, {way}",
+        commands,
+    )
 
 
 def read_directory(directory: pathlib.Path, *, channels: int) -> Source:

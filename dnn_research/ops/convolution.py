@@ -21,7 +21,7 @@ from dnn_research.ops.depthwise import Depthwise
 from dnn_research.ops.lowering import by_platform
 from dnn_research.ops.pointwise import Pointwise
 from dnn_research.ops.stock import Geometry, Stock
-from dnn_research.ops.windows import Padding, Pair, Shape, count
+from dnn_research.ops.windows import Padding, Pair, Shape, count, pad
 from dnn_research.ops.winograd import Winograd
 
 __all__ = ["Padding", "Pair", "conv"]
@@ -30,6 +30,8 @@ __all__ = ["Padding", "Pair", "conv"]
 BLOCK_CHANNELS = (32, 64)
 # Channels up to which patches are gathered from planes.
 PLANE_CHANNELS = 4
+# So many times fewer features than channels, and patches are those of the outputs' gradient.
+FEWER_FEATURES = 2
 # The fewest examples and the largest maps for which the stock gradient of the kernel is the fastest.
 STOCK_EXAMPLES, STOCK_POSITIONS = 16, 56**2
 # The fewest channels, and the most positions for each feature, with which the images' gradient is that of patches.
@@ -154,8 +156,26 @@ class Plain(Stock):
         examples, height, width, _ = gradient.shape
         if examples >= STOCK_EXAMPLES and height * width <= STOCK_POSITIONS:
             return super().kernel_gradient(images, shape, gradient)
-        gathered = planes if shape[2] <= PLANE_CHANNELS else patches
-        return gathered.kernel_gradient(images, shape, gradient, self.geometry)
+        if self.geometry.strides == (1, 1) and shape[3] * FEWER_FEATURES <= shape[2]:
+            return self._gathered_of_gradient(images, shape, gradient)
+        return _gathered(images, shape, gradient, self.geometry)
+
+    def _gathered_of_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
+        """With patches of the gradient, which has fewer channels: images and gradient in each other's place.
+
+        The last layer of a transform network, 9x9 from 16 channels to 3, four images of 136x136 on two cores: 34 ms
+        instead of 224.
+        """
+        around = ((shape[0] - 1, shape[0] - 1), (shape[1] - 1, shape[1] - 1))
+        turned = (*shape[:2], shape[3], shape[2])
+        made = _gathered(gradient, turned, pad(images, self.geometry.padding), Geometry((1, 1), around))
+        return made[::-1, ::-1].swapaxes(2, 3)
+
+
+def _gathered(images: Array, shape: Shape, gradient: Array, geometry: Geometry) -> Array:
+    """The gradient of a kernel of this shape by patches of the images."""
+    gathered = planes if shape[2] <= PLANE_CHANNELS else patches
+    return gathered.kernel_gradient(images, shape, gradient, geometry)
 
 
 class Groups(Stock):
