@@ -414,6 +414,9 @@ find_hosts() {
 
 # How the processes of one run find each other: slurm, env, tpu, or nothing for a run of one process.
 distributed() {
+  if [ -n "$asked_processes$asked_process" ] && [ -z "$coordinator" ]; then
+    fail "--processes and --process need --coordinator HOST:PORT beside them"
+  fi
   if [ -n "${DNN_DISTRIBUTED:-}" ]; then
     echo "$DNN_DISTRIBUTED"
   elif [ -n "$coordinator" ] && [ -n "$processes" ] && [ -n "$process" ]; then
@@ -455,6 +458,11 @@ run_module() {
   local module="$1"
   shift
   export_environment
+  case "$module:${DNN_DISTRIBUTED:-}" in
+    main:*) ;;
+    *:env | *:slurm) fail "$module runs in one process; start it once, on one host" ;;
+    *) unset DNN_DISTRIBUTED ;;
+  esac
   # -P: a file in the current directory does not hide a package.
   exec "$venv/bin/python" -P -m "dnn_research.$module" "$@"
 }

@@ -93,16 +93,17 @@ def parse_json(text: str | bytes) -> Any:
     return body
 
 
-def read_json(path: Path, advice: str) -> dict[str, Any]:
+def read_json(path: Path, advice: str = "") -> dict[str, Any]:
     """The JSON object in a file; `advice` is what to do where it is none."""
+    do = f"; {advice}" if advice else ""
     try:
         body = parse_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}){do}") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); {advice}") from error
+        raise UserError(f"{path} is damaged ({first_line(error)}){do}") from error
     if not isinstance(body, dict):
-        raise UserError(f"{path} is damaged (it holds no JSON object); {advice}")
+        raise UserError(f"{path} is damaged (it holds no JSON object){do}")
     return body
 
 

@@ -71,7 +71,7 @@ class Need:
 def need(recipe: Recipe, workdir: Path) -> Need:
     """What a step of a recipe takes, from programs for an eighth and a quarter of its batch (or as near as may be)."""
     setup = train.set_up(recipe, workdir)
-    shares = jax.device_count() // setup.layout.towers * setup.training.accumulate_steps
+    shares = parallel.device_count() // setup.layout.towers * setup.training.accumulate_steps
     images = setup.batch_size // shares
     few = max(1, images // 8)
     sizes = (few, max(few + 1, images // 4))
@@ -83,16 +83,8 @@ def need(recipe: Recipe, workdir: Path) -> Need:
 def step_bytes(recipe: Recipe, workdir: Path, batch_size: int) -> int:
     """Bytes of a device that the train step takes with another batch: what goes in, comes out, and is between."""
     setup = train.set_up(changed(recipe, {"batch_size": batch_size}, origin="the batch that would fit"), workdir)
-    layout = setup.layout
-    state = jax.eval_shape(lambda network: train.initial_state(setup, network), setup.task.shapes())
-    step = parallel.on_each_device(train.make_train_step(setup), donate_state=True, layout=layout, state=state)
-    devices = jax.local_device_count()
-    share = batch_size // (jax.device_count() // layout.towers)
-    with setup.dataset.train_batches(batch_size=2, seed=setup.seed) as batches:
-        examples = next(batches)
-    batch = {name: jax.ShapeDtypeStruct((devices, share, *x.shape[1:]), x.dtype) for name, x in examples.items()}
-    batch["position"] = jax.ShapeDtypeStruct((devices, share), jax.numpy.int32)
-    counted = step.lower(parallel.placed_shapes(state, layout), batch).compile().memory_analysis()
+    step, state, batch = train.step_and_shapes(setup)
+    counted = step.lower(state, batch).compile().memory_analysis()
     return (
         counted.argument_size_in_bytes
         + counted.output_size_in_bytes
@@ -126,20 +118,21 @@ def _advice(recipe: Recipe, workdir: Path) -> str:
     if jax.process_count() > 1:
         # The others wait in a collective, and compile nothing.
         return "try a smaller batch_size, or train.accumulate_steps"
-    config = recipe.config
-    parts = config.train.accumulate_steps
-    shares = jax.device_count() // config.model.get("towers", 1)
+    setup = train.set_up(recipe, workdir)
+    parts = setup.training.accumulate_steps
+    shares = parallel.device_count() // setup.layout.towers
     takes, there = need(recipe, workdir), room()
-    images = config.batch_size // shares // parts
+    images = setup.batch_size // shares // parts
     device = jax.local_devices()[0].device_kind
     line = (
-        f"a step of batch_size={config.batch_size} takes about {_gib(takes.of(images))} of a device "
+        f"a step of batch_size={setup.batch_size} takes about {_gib(takes.of(images))} of a device "
         f"({device}), and {_gib(there)} are there"
     )
     if takes.of(images) <= there:
         return f"{line}: something else holds the rest; try a smaller eval.batch_size, or look at what else runs there"
     fits = takes.most(there)
-    remat = "--config.model.remat_blocks=True" if config.model.get("remat_blocks") is False else ""
+    model = recipe.config.model
+    remat = "--config.model.remat_blocks=True" if "remat_blocks" in model and not model.remat_blocks else ""
     if not fits:
         ways = [remat] if remat else []
         return f"{line}; not even one image fits; try {' or '.join([*ways, 'a smaller data.image_size'])}"

@@ -27,7 +27,7 @@ _BEFORE = "DNN_GLIBC_TUNABLES_BEFORE"
 def use_compilation_cache() -> None:
     """Keeps compiled steps between runs, in the user's cache directory unless JAX was told where.
 
-    What is kept there is run, so a directory that this makes is the user's alone, and one that others can write to is
+    What is kept there is run, so a directory that this makes is the user's alone, and one that all can write to is
     not used.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

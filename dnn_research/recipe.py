@@ -20,6 +20,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -208,7 +209,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 def _split(spec: str) -> tuple[Path, list[str]]:
     file, _, arguments = spec.partition(".py:")
     path = Path(file + ".py" if arguments or spec.endswith(":") else spec)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         folder = path.parent if path.parent.is_dir() else Path("configs")
         there = sorted(p.name for p in folder.glob("*.py"))
         near = difflib.get_close_matches(path.name, there, n=1)
@@ -219,7 +220,7 @@ def _split(spec: str) -> tuple[Path, list[str]]:
 
 def _execute(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"_recipe_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not os.path.isfile(path):
         raise UserError(f"{path} is not a Python file that can be read as a config")
     module = importlib.util.module_from_spec(spec)
     try:

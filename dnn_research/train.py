@@ -495,6 +495,16 @@ def initial_state(setup: Setup, network: tuple[Any, Any]) -> TrainState:
     )
 
 
+def step_and_shapes(setup: Setup) -> tuple[Any, Any, Any]:
+    """The train step over all devices, and the shapes of the state and the batch that it takes: to be lowered."""
+    state = jax.eval_shape(lambda network: initial_state(setup, network), setup.task.shapes())
+    step = parallel.on_each_device(make_train_step(setup), donate_state=True, layout=setup.layout, state=state)
+    with setup.dataset.train_batches(batch_size=2, seed=setup.seed) as batches:
+        examples = next(batches)
+    batch = parallel.shard_shapes(examples, setup.batch_size, setup.layout)
+    return step, parallel.placed_shapes(state, setup.layout), batch
+
+
 def make_train_step(setup: Setup) -> Any:
     """`(state, batch) -> (state, report)`, one update, to be run on every device."""
     task, training, every = setup.task, setup.training, setup.recording.every_steps

@@ -322,6 +322,7 @@ def call(address: tuple[str, int], first: Message, seconds: float, tick: float) 
             raise UserError(str(message["failed"]))
         if "welcome" in message:
             return connection, str(message["welcome"])
+        connection.send({"beat": first["process"]})  # process 0 listens from the first word on
     raise UserError(late)
 
 

@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> Callable[[Seq
     work = tmp_path / "here"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr(train, "train", lambda chosen, workdir: train.set_up(chosen, workdir))
+    monkeypatch.setattr(train, "train", lambda chosen, workdir, compiled: train.set_up(chosen, workdir))
     monkeypatch.setattr(main.process, "use_compilation_cache", lambda: None)
     monkeypatch.setattr(main.process, "show_plain_lines", lambda: None)
 
@@ -53,16 +53,18 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> Callable[[Seq
     return command
 
 
+def complaints(said: str) -> list[str]:
+    """The lines on stderr, without commands to be copied, which stand below a complaint."""
+    return [line for line in said.splitlines() if not line.startswith("    ")]
+
+
 def check(arguments: Sequence[str], status: int, said: str) -> None:
     """The command ended with a line that a person understands."""
     shown = [argument[:80] for argument in arguments]
-    lines = [line for line in said.splitlines() if line.startswith("error:")]
     assert status in (0, 1), (shown, status, said[:300])
-    assert "Traceback" not in said and len(lines) == status, (shown, status, said[:600])
+    assert "Traceback" not in said and len(complaints(said)) == status, (shown, status, said[:600])
     # The tests' own type checker, which nobody has who runs the command, is quicker than what checks values.
     assert "(--debug shows where)" not in said or "TypeCheckError" in said, (shown, said[:300])
-    if status:
-        assert said.strip() == lines[0], (shown, said[:600])
 
 
 def some(commands: Sequence[str], count: int) -> list[str]:
@@ -111,6 +113,8 @@ TOOLS = {
         ["--topology", "v5e:2x4", "--config", "{}"],
     ],
     "dnn_research.tools.compare": [["{}", "{}"], ["{}"], []],
+    "dnn_research.tools.soak": [["--faults", "1", "--config", "{}"], ["--seed", "{}"], ["--{}"]],
+    "dnn_research.tools.verify_resume": [["--config", "{}"], ["--config", "configs/lenet.py", "--steps", "{}"]],
     "dnn_research.tools.curves": [["{}", "--output", "x.png"], ["--output", "{}"]],
     "dnn_research.tools.predict": [["--workdir", "{}", "x.png"], ["--workdir", "{}", "x.png", "--top", "{}"], ["{}"]],
     "dnn_research.tools.evaluate": [["--workdir", "{}"], ["--workdir", "x", "--protocols", "{}"]],
@@ -158,8 +162,9 @@ def test_odd_command_lines_of_the_tools(name, monkeypatch, tmp_path, capfd):
                 status = end.code if isinstance(end.code, int) else 1
             said = capfd.readouterr().err
             shown = [argument[:80] for argument in arguments]
-            assert status == 1, (shown, status, said[:300])
-            assert said.startswith("error: ") and said.count("\n") == 1, (shown, said[:600])
+            assert status in (0, 1), (shown, status, said[:300])
+            if status:  # an empty word may stand for nothing
+                assert said.startswith("error: ") and len(complaints(said)) == 1, (shown, said[:600])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
 
 

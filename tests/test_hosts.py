@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,15 @@ def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
 # ----------------------------------------------------------------------------------------------------- without a run
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nobody_ends_the_tests():
+    """A thread of a test that is over may yet find that somebody is gone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch.Watch, "_end", lambda self, status: None)
+        yield
+        time.sleep(watch.GRACE_SECONDS)
+
+
 @pytest.fixture
 def ends(monkeypatch):
     """The statuses of processes that would have ended."""
@@ -214,9 +224,9 @@ def process_0(ends, connections):
 def hub(process_0, connections):
     """Makes a hub, and says where it listens."""
 
-    def make(count, differs=lambda other: None):
+    def make(count, differs=lambda other: None, silence=30.0):
         port = free_port()
-        made = watch.Hub(process_0(count, 30.0), "127.0.0.1", port, ("127.0.0.1", 1), differs)
+        made = watch.Hub(process_0(count, silence), "127.0.0.1", port, ("127.0.0.1", 1), differs)
         connections.append(made)
         return made, ("127.0.0.1", port)
 
@@ -234,6 +244,22 @@ def test_a_missing_process_is_said_after_the_stated_time(hub, dial):
         UserError, match=r"process 0 waited 0.5 s for 3 others, and 1, 3 did not come.*DNN_START_TIMEOUT"
     ):
         waiting.wait_for_all(0.5)
+
+
+def test_who_waits_for_the_others_is_not_taken_for_dead(hub, ends, connections):
+    waiting, address = hub(3, silence=1.0)
+
+    def come(index):
+        connections.append(watch.call(address, member(index, 3), 20.0, 0.1)[0])
+
+    members = [threading.Thread(target=come, args=(index,)) for index in (1, 2)]
+    members[0].start()
+    time.sleep(2.0)
+    assert ends == []
+    members[1].start()
+    waiting.wait_for_all(10)
+    for thread in members:
+        thread.join()
 
 
 def test_process_0_that_does_not_come_is_said_after_the_stated_time():

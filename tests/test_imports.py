@@ -14,14 +14,14 @@ PACKAGE = ROOT / "dnn_research"
 
 BELOW = {
     *("recipe", "train", "parallel", "optim", "checkpoint", "metrics", "record", "process", "evaluation", "confusion"),
-    *("arguments", "hosts", "watch", "tasks", "models", "ops", "data", "weights"),
+    *("arguments", "events", "hosts", "watch", "tasks", "models", "ops", "data", "weights"),
 }
 
 # Part -> the parts that it may import, beside itself and errors. A part is a module or a folder of the package.
 MAY_IMPORT: dict[str, set[str]] = {
     "main": {"divergence", "memory"} | BELOW,
     "memory": {"train", "parallel", "recipe"},
-    "divergence": {"train", "checkpoint", "parallel", "optim", "recipe", "data", "models"},
+    "divergence": {"train", "checkpoint", "lock", "parallel", "optim", "recipe", "data", "models"},
     "tools": BELOW,
     "lab": BELOW,
     "train": {

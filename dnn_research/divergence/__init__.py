@@ -5,17 +5,26 @@ checkpoint: step by step with the run's own train step up to the one before, the
 looked at.
 """
 
+import contextlib
 import json
+import signal
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
 
-from dnn_research import checkpoint, train
+from dnn_research import checkpoint, lock, train
 from dnn_research.divergence import causes, inspection, report
-from dnn_research.divergence.replay import CutOff, replay
+from dnn_research.divergence.replay import replay
 from dnn_research.errors import Diverged, first_line
 from dnn_research.recipe import Recipe, changed, plain
+
+
+class CutOff(Exception):
+    """SIGTERM or SIGINT ended the replay."""
 
 
 def explained(
@@ -37,15 +46,32 @@ def explained(
     if jax.process_count() > 1:
         more = "the same command on one host alone goes on from there, and looks for the layer when it diverges again"
         return Diverged(f"{error}; {more}", error.step, evaluating=error.evaluating)
+    # The run's state is still in the frames that the error went through.
+    traceback.clear_frames(error.__traceback__)
     try:
-        found = _find(error, recipe, workdir, compiled, say)
-    except (CutOff, KeyboardInterrupt) as end:
+        # The run has given its lock back; nobody else may train here meanwhile.
+        with _cut_off_by_signals(), contextlib.closing(lock.hold(workdir, say)):
+            found = _find(error, recipe, workdir, compiled, say)
+    except CutOff as end:
         more = f"the replay was cut off ({first_line(end)})"
     except Exception as failure:  # the divergence is what the user must hear of
         more = f"replaying it failed ({type(failure).__name__}: {first_line(failure)})"
     else:
         more = f"{found['sentence']}; likely: {found['causes'][0]['cause']}; report: {workdir / 'divergence.md'}"
     return Diverged(f"{error}; {more}", error.step, evaluating=error.evaluating)
+
+
+@contextlib.contextmanager
+def _cut_off_by_signals() -> Iterator[None]:
+    def cut(number: int, _: FrameType | None) -> None:
+        raise CutOff(f"by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, cut) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _find(

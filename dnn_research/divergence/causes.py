@@ -20,6 +20,14 @@ def of(found: Mapping[str, Any], config: Mapping[str, Any]) -> list[Cause]:
         found: the report.
         config: of the run, as JSON's types.
     """
+    if found["where"] is None and "not_looked_at" in found:
+        return [
+            _cause(
+                "not known: the evaluation's loss is not finite, the running statistics are",
+                f"layers are not looked at under the protocol {found['not_looked_at']}",
+                "evaluate with eval.protocol=single_crop, under which they are; try a lower schedule.learning_rate",
+            )
+        ]
     if found["where"] is None or found.get("diverges_again") is False:
         return [
             _cause(

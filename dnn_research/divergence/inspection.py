@@ -82,16 +82,11 @@ def of_evaluation(setup: Setup, state: TrainState) -> Seen:
     seen: Seen = {"statistics": statistics, "layers": [], "parameters": []}
     protocol = data.protocols.single(setup.evaluator.protocol)
     if protocol is None:
-        return seen
+        return seen | {"not_looked_at": setup.evaluator.protocol.description}
     for split, network in networks.items():
         names: list[str] = []
         step = parallel.on_each_device(_make_evaluation(setup, names), layout=setup.layout, state=network)
-        with setup.dataset.eval_batches(
-            protocol=protocol,
-            batch_size=setup.evaluation.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ) as batches:
+        with setup.dataset.eval_batches(protocol=protocol, batch_size=setup.evaluation.batch_size) as batches:
             for number, batch in enumerate(batches):
                 found = jax.device_get(step(network, parallel.shard(batch, setup.layout)))
                 layers = [
@@ -132,7 +127,10 @@ def first_not_finite(seen: Seen) -> dict[str, Any]:
         if norms and not np.isfinite(_norm(norms)):
             leaf = seen["parameters"][int(np.argmax([leaf[key]["largest"] for leaf in seen["parameters"]]))]
             return _finding(f"{key} norm", leaf["layer"], f"the norm of {what} (float32), most of all {leaf['name']}'s")
-    return {"where": None, "layer": None, "sentence": "looked at again, nothing in it is infinite or NaN"}
+    sentence = "looked at again, nothing in it is infinite or NaN"
+    if "not_looked_at" in seen:
+        sentence = f"the running statistics are finite; layers are not looked at under {seen['not_looked_at']}"
+    return {"where": None, "layer": None, "sentence": sentence}
 
 
 def _finding(where: str, layer: str | None, what: str) -> dict[str, Any]:

@@ -18,10 +18,6 @@ from dnn_research.errors import Diverged
 KEPT = 50
 
 
-class CutOff(Exception):
-    """A signal ended the replay."""
-
-
 @dataclasses.dataclass
 class Replay:
     """Where the replay stands.
@@ -67,7 +63,6 @@ def replay(
         say: takes lines for the person who watches.
 
     Raises:
-        CutOff: SIGTERM or SIGINT came.
         RuntimeError: a step before the one that diverged is not finite this time.
     """
     state, _ = train.starting_state(setup, workdir / "checkpoints", say)
@@ -81,28 +76,17 @@ def replay(
     state = parallel.replicate(state, setup.layout)
     evaluated = _evaluations(workdir) if setup.plateau else {}
     history: list[dict[str, float]] = []
-    with (
-        train.Interruption() as signals,
-        setup.dataset.train_batches(
-            batch_size=setup.batch_size,
-            seed=setup.seed,
-            start_step=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ) as batches,
-    ):
+    with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed, start_step=start) as batches:
         for step in range(start + 1, last + 1):
-            state, report = train_step(state, parallel.shard(signals.told_in(next(batches)), setup.layout))
+            state, report = train_step(state, parallel.shard(next(batches), setup.layout))
             values = _numbers(report)
-            if np.asarray(report.get("signal", signals.received)):
-                raise CutOff(f"by a signal, at step {step:,}")
             history = [*history[-KEPT + 1 :], {"step": step, **values}]
             if not values["finite"]:
                 raise RuntimeError(f"step {step:,} is not finite this time: steps do not repeat on this platform")
             if setup.plateau and step in evaluated and step < error.step:
                 after = setup.plateau.after(jax.device_get(state.plateau), evaluated[step])
                 state = state.replace(plateau=parallel.replicate(after))
-        batch = {} if error.evaluating else parallel.shard(signals.told_in(next(batches)), setup.layout)
+        batch = {} if error.evaluating else parallel.shard(next(batches), setup.layout)
         yield Replay(start, state, batch, history, train_step)
 
 

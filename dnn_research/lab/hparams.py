@@ -3,14 +3,16 @@
 The runs' own curves are in their work directories, below the scale's folder.
 """
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from tensorboardX import summary
+
+from dnn_research.events import EventFile
 
 CURVES = {"train": ("train/loss", "train/error"), "eval": ("test/loss", "test/error")}
 
@@ -25,18 +27,17 @@ def write(result: Mapping[str, Any], directory: Path) -> None:
         settings = {path: str(held["differences"].get(path, "as the recipe")) for path in paths}
         for run in runs:
             numbers = {f"lab/{name}": value for name, value in run["values"].items() if value is not None}
-            with tensorboardX.SummaryWriter(str(folder / row / f"seed_{run['seed']}")) as writer:
+            with contextlib.closing(EventFile(folder / row / f"seed_{run['seed']}")) as file:
                 for part in summary.hparams({"row": row, "seed": run["seed"], **settings}, numbers):
-                    assert writer.file_writer is not None
-                    writer.file_writer.add_summary(part)
+                    file.add(part, None)
                 for name, value in numbers.items():
-                    writer.add_scalar(name, value, 0)
+                    file.add(summary.scalar(name, value), 0)
         if runs:
-            with tensorboardX.SummaryWriter(str(folder / row)) as writer:
-                _means(writer, [run["curves"] for run in runs])
+            with contextlib.closing(EventFile(folder / row)) as file:
+                _means(file, [run["curves"] for run in runs])
 
 
-def _means(writer: tensorboardX.SummaryWriter, curves: list[Mapping[str, Any]]) -> None:
+def _means(file: EventFile, curves: list[Mapping[str, Any]]) -> None:
     """The mean over the runs that reached a step."""
     for split, tags in CURVES.items():
         points: dict[int, list[list[float]]] = {}
@@ -46,4 +47,4 @@ def _means(writer: tensorboardX.SummaryWriter, curves: list[Mapping[str, Any]]) 
         for step, found in sorted(points.items()):
             # Without an error where nothing is classified.
             for tag, value in zip(tags, np.mean(found, axis=0), strict=False):
-                writer.add_scalar(tag, float(value), step)
+                file.add(summary.scalar(tag, float(value)), step)

@@ -75,11 +75,11 @@ def read(workdir: Path, total_steps: int) -> Records:
     """
     path, layers = workdir / "run.json", workdir / "layers.json"
     try:
-        run = read_json(path, "")
+        run = read_json(path)
         lines = record.read_metrics(workdir)
         split = field(run, "config.checkpoint.best_metric", str, path).partition("/")[0]
         num_classes = field(run, "num_classes", int, path)
-        held = read_json(layers, "") if layers.exists() else {}
+        held = read_json(layers) if layers.exists() else {}
     except UserError as error:
         raise UserError(f"{workdir} does not hold a run's records ({error}); remove it and start again") from error
     return Records(

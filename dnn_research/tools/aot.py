@@ -21,7 +21,7 @@ import jax
 
 from dnn_research import parallel, recipe
 from dnn_research.arguments import Parser
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, first_line
 from dnn_research.tools import collectives
 from dnn_research.tools.compiling import chips, estimate, step
 from dnn_research.tools.compiling.program import Program
@@ -60,9 +60,9 @@ def compile_step(config: str, overrides: Sequence[str], devices: Sequence[jax.De
         try:
             compiled = made.lower().compile()
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            return None
+            if "RESOURCE_EXHAUSTED" in str(error):
+                return None
+            raise UserError(f"{config} cannot be compiled: {first_line(error)}") from error
         program = compiled.as_text()
         found = collectives.count(program, len(devices))
         cost = estimate.Cost(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 
 # LeNet-5 on the digits that ship in a package: the smallest network of all.
@@ -32,7 +33,7 @@ OVERRIDES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.soak",
         description=(__doc__ or "").splitlines()[0],
         allow_abbrev=False,

@@ -2,11 +2,11 @@
 
     python -m dnn_research.tools.verify_resume --config configs/resnet50.py:smoke [--steps 4] [--config.KEY=VALUE ...]
 
-One process trains 2k steps; another is killed (SIGKILL) some steps after the checkpoint of step k is on the disk, and a
-third goes on from there. Compared are parameters, optimizer, statistics, random state, the batches that the resumed run
-was fed, and every line of metrics.jsonl, one for each step. A warmup takes k steps. The runs are in a temporary
-directory, or in an empty --workdir, where they stay. Exit status 0: all is equal; 1: something differs, and the first
-is named.
+One process trains 2k steps; another is killed (SIGKILL) some steps after the checkpoint of step k is on the disk, and
+a third goes on from there. Compared are parameters, optimizer, statistics, random state, every line of metrics.jsonl,
+one for each step, and the batches of a stream that begins at step k + 1 with those of one that began at 1. A warmup
+takes k steps. The runs are in a temporary directory, or in an empty --workdir, where they stay. Exit status 0: all is
+equal; 1: something differs, and the first is named.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dnn_research import recipe
+from dnn_research.arguments import Parser
 from dnn_research.errors import UserError
 from dnn_research.tools.enduring.runs import Attempt, Run, leave_none_behind
 
@@ -135,7 +136,7 @@ def _killed(config: str, overrides: tuple[str, ...], workdir: Path, steps: int, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dnn_research.tools.verify_resume",
         description=(__doc__ or "").splitlines()[0],
         epilog="Any field of the config can be changed: --config.model.depth=50",

@@ -132,8 +132,3 @@ def devices(of: Slice) -> Sequence[jax.Device]:
     if len(found) != of.size:
         raise UserError(f"this libtpu gives {of.name} {len(found)} devices instead of one for each of {of.size} chips")
     return found
-
-
-def gibibytes(count: float) -> str:
-    """Bytes for a person."""
-    return f"{count / 2**30:.2f} GiB"

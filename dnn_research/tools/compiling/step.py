@@ -8,7 +8,7 @@ import jax
 from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval
 
-from dnn_research import models, parallel, recipe, train
+from dnn_research import models, recipe, train
 from dnn_research.models import tracing
 from dnn_research.ops.lowering import stock_operations
 
@@ -34,7 +34,7 @@ class Step:
 
     def multiply_adds(self) -> int:
         """Those of one device in one step, forward and backward, counted as `tools.summary` counts."""
-        function = _function(self.setup, self.state)  # traced anew: jax keeps what it traced before, in its operations
+        function, _, _ = train.step_and_shapes(self.setup)  # traced anew: jax keeps what it traced before
         with stock_operations():
             program = jax.make_jaxpr(function)(self.state, self.batch)
         # The stock operations' gradients are pairs of which one half is left out when it is compiled, and here.
@@ -57,16 +57,4 @@ def of_recipe(config: str, overrides: Sequence[str]) -> Step:
     given = ["data.source=synthetic", *overrides]
     batch_size = recipe.load(config, given).config.batch_size
     setup = train.set_up(recipe.load(config, [*given, f"data.synthetic_examples={max(1024, batch_size or 0)}"]))
-    state = jax.eval_shape(lambda network: train.initial_state(setup, network), setup.task.shapes())
-    with setup.dataset.train_batches(batch_size=2, seed=setup.seed) as batches:
-        examples = next(batches)
-    return Step(
-        setup,
-        _function(setup, state),
-        parallel.placed_shapes(state, setup.layout),
-        parallel.shard_shapes(examples, setup.batch_size, setup.layout),
-    )
-
-
-def _function(setup: train.Setup, state: Any) -> Any:
-    return parallel.on_each_device(train.make_train_step(setup), donate_state=True, layout=setup.layout, state=state)
+    return Step(setup, *train.step_and_shapes(setup))

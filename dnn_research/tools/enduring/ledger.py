@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, first_line, parse_json
 
 HEADER = ("fault", "times", "how the process ended", "at most repeated", "held")
 STATUSES = {0: "done", 1: "one line, 1", 75: "saved, 75", 130: "saved, 130", -9: "killed"}
@@ -29,7 +29,10 @@ class Ledger:
         self._lines: list[dict[str, Any]] = []
         if path.exists():
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            first, *self._lines = [json.loads(line) for line in whole] or [dict(about)]
+            try:
+                first, *self._lines = [parse_json(line) for line in whole] or [dict(about)]
+            except ValueError as error:
+                raise UserError(f"{path} is damaged ({first_line(error)}); give another --workdir") from error
             if first != dict(about):
                 raise UserError(f"{path} is of another soak ({first}, here {dict(about)}); give another --workdir")
             path.write_text("".join(whole) or json.dumps(first) + "\n")
