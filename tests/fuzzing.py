@@ -347,6 +347,7 @@ def _manifest(folder: Path) -> list[bytes]:
 
 def _save(workdir: Path) -> Path:
     policy = checkpoint.Policy(2, "eval/top1_accuracy")
+    workdir.mkdir(parents=True, exist_ok=True)
     with checkpoint.Writer(workdir / "checkpoints", policy, lambda _: None) as writer:
         state = {"step": np.int32(2), "params": {"fc": {"kernel": np.ones((2, 3), np.float32)}}, "model_state": {}}
         writer.save(2, state, {"eval/top1_accuracy": 0.5}, {"metrics.jsonl": 10}, {"protocol": "x"})
