@@ -100,6 +100,7 @@ class Writer:
         options = ocp.options.AsyncOptions(timeout_secs=seconds, create_directories_asynchronously=False)
         self._checkpointer = ocp.StandardCheckpointer(async_options=options)
         logging.getLogger("absl").addFilter(_without_orbax)
+        logging.getLogger("asyncio").addFilter(_without_lost_tasks)
         self._unraisablehook = sys.unraisablehook
         sys.unraisablehook = functools.partial(_without_closed_loops, otherwise=self._unraisablehook)
         self._thread: threading.Thread | None = None
@@ -167,6 +168,7 @@ class Writer:
             failure = failure or self._cannot_write(self._directory, error)
         logging.getLogger("absl").removeFilter(_without_orbax)
         if not self._failed:  # else what still waits in the background may yet print
+            logging.getLogger("asyncio").removeFilter(_without_lost_tasks)
             sys.unraisablehook = self._unraisablehook
         if failure:
             raise failure
@@ -231,6 +233,11 @@ class Writer:
 def _without_orbax(logged: logging.LogRecord) -> bool:
     """Leaves out what orbax logs of a save that fails, with the tracebacks of its threads: the writer raises it."""
     return "orbax" not in Path(logged.pathname).parts
+
+
+def _without_lost_tasks(logged: logging.LogRecord) -> bool:
+    """Leaves out that several leaves of a save failed: the error of the first is raised, nobody asks for the others."""
+    return "exception was never retrieved" not in logged.getMessage()
 
 
 def _without_closed_loops(raised: "sys.UnraisableHookArgs", otherwise: Callable[[Any], Any]) -> None:

@@ -1,6 +1,8 @@
 """A checkpoint is proved before it counts: whatever is wrong with it, no wrong weight gets through."""
 
+import asyncio
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -322,6 +324,26 @@ def test_a_full_disk_is_one_line_and_the_checkpoints_there_stay(writer, director
     ):
         save(writer, 2)
     assert checkpoint.restore(directory / "1", structure())[1].step == 1
+
+
+def test_of_leaves_that_cannot_be_written_one_is_told(writer, caplog):
+    """Orbax writes them side by side and asks for the first error only; asyncio would print the others' tracebacks."""
+
+    async def fail(leaf):
+        raise ValueError(leaf)
+
+    async def write():
+        both = [asyncio.ensure_future(fail(leaf)) for leaf in "ab"]
+        await asyncio.wait(both)
+
+    save(writer, 1)
+    asyncio.run(write())
+    gc.collect()
+    assert not caplog.records
+    writer.close()
+    asyncio.run(write())
+    gc.collect()
+    assert "never retrieved" in caplog.text
 
 
 def test_initialising_from_another_run_takes_all_but_the_head(writer, directory, said):

@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 
-from dnn_research.data.sources import Examples
+from dnn_research.data.sources import Examples, Rows, read_top
 from dnn_research.errors import UserError
 
 POLICIES = ("stop", "skip")
@@ -35,6 +35,8 @@ class Reader:
         self._description = description
         self._skip = skip
         self._reported: set[int] = set()
+        # Those that were decoded whole and are sound. Only of these parts are decoded, where not all damage shows.
+        self._sound = np.zeros(len(examples), bool)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -44,10 +46,22 @@ class Reader:
         """How many damaged examples were met and skipped so far."""
         return len(self._reported)
 
-    def read(self, index: int) -> tuple[np.ndarray, int] | None:
-        """The image and label of an example; None if it is damaged and is to be skipped."""
+    def read(self, index: int, rows: Rows | None = None) -> tuple[np.ndarray, int] | None:
+        """The image and label of an example; None if it is damaged and is to be skipped.
+
+        Args:
+            index: of the example.
+            rows: if given, called once with the height and width of an image that is returned; of one that was whole
+                before, the rows below those that are needed may be missing.
+        """
         try:
-            return self._examples[index]
+            if rows is not None and self._sound[index]:
+                return read_top(self._examples, index, rows)
+            image, label = self._examples[index]
+            self._sound[index] = True
+            if rows is not None:
+                rows(*image.shape[:2])
+            return image, label
         except DamagedExample as error:
             if not self._skip:
                 raise DamagedExample(f"{self.place(index)}: {error}; data.damaged=skip goes on without it") from error
@@ -58,7 +72,9 @@ class Reader:
         except UserError as error:
             raise UserError(f"{self.place(index)}: {error}") from error
 
-    def read_or_substitute(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
+    def read_or_substitute(
+        self, index: int, rng: np.random.Generator, rows: Rows | None = None
+    ) -> tuple[np.ndarray, int, int]:
         """The image and label of an example, or of another one if it is damaged and is to be skipped; and which it is.
 
         Every example is equally likely to stand in, so that skipping favours none; which one it is follows from `rng`
@@ -66,7 +82,7 @@ class Reader:
         """
         drawn = index
         for _ in range(1 + MAX_DRAWS):
-            example = self.read(drawn)
+            example = self.read(drawn, rows)
             if example is not None:
                 return *example, drawn
             drawn = int(rng.integers(len(self)))

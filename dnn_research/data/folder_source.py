@@ -7,7 +7,7 @@ import numpy as np
 
 from dnn_research.data import files, images, layout
 from dnn_research.data.damage import DamagedExample
-from dnn_research.data.sources import Source
+from dnn_research.data.sources import Rows, Source
 from dnn_research.errors import UserError
 
 
@@ -25,10 +25,10 @@ class ImageFiles:
         self._names = names
         self._channels = channels
 
-    def __call__(self, index: int) -> np.ndarray:
-        path = self._root / self._names[index]
+    def __call__(self, position: int, rows: Rows | None = None) -> np.ndarray:
+        path = self._root / self._names[position]
         try:
-            return images.decode(files.read_whole(path), channels=self._channels)
+            return images.decode(files.read_whole(path), channels=self._channels, rows=rows)
         except DamagedExample as error:
             raise DamagedExample(f"{path}: {error}") from error
 

@@ -4,6 +4,7 @@ Sources: PNG Specification (Third Edition), section 5; WebP Container Specificat
 RFC 6386, section 9.1, for the sizes in its three kinds of chunks.
 """
 
+import dataclasses
 import struct
 import zlib
 
@@ -20,6 +21,41 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"it has {width} x {height} pixels")
     if width * height > MAX_PIXELS:
         raise ValueError(f"it has {width:,} x {height:,} pixels, more than the {MAX_PIXELS:,} that are decoded")
+
+
+@dataclasses.dataclass(frozen=True)
+class BaselineJpeg:
+    """What the frame header of a sequential JPEG says (ITU-T T.81, B.2.2).
+
+    Attributes:
+        height, width: in pixels.
+        unit: rows of pixels that are coded together.
+        height_at: where in the file the height stands, two bytes, the most significant first.
+    """
+
+    height: int
+    width: int
+    unit: int
+    height_at: int
+
+
+def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
+    """The frame header of a sequential, Huffman-coded JPEG of one or three components; None for any other file."""
+    position = 2
+    while position + 20 < len(encoded) and encoded[position] == 0xFF:
+        marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
+        if marker in (0xC0, 0xC1):
+            height, width, components = struct.unpack_from(">HHB", encoded, position + 5)
+            factors = [factor & 15 for factor in encoded[position + 11 : position + 11 + 3 * components : 3]]
+            if components not in (1, 3) or length != 8 + 3 * components or 0 in (height, width, *factors):
+                return None
+            # A single component is coded in blocks of eight rows, whatever its sampling factor.
+            return BaselineJpeg(height, width, 8 * max(factors) if components > 1 else 8, position + 5)
+        # Tables (C4), application data and comments may come before; another frame or a scan may not.
+        if marker not in (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)):
+            return None
+        position += 2 + length
+    return None
 
 
 def check_png(encoded: bytes) -> None:

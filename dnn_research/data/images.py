@@ -16,6 +16,7 @@ from PIL import Image
 
 from dnn_research.data import formats
 from dnn_research.data.damage import DamagedExample
+from dnn_research.data.sources import Rows
 
 cv2.setNumThreads(0)
 # A damaged file is reported once, by the exception.
@@ -26,17 +27,21 @@ DECODE_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
     3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
 }
+# The next row of chroma below, which smooth upsampling looks at.
+ROWS_BELOW = 2
 PILLOW_MODES = {1: "L", 3: "RGB"}
 PILLOW_FORMATS = ("BMP", "GIF", "PPM", "TIFF")
 
 
-def decode(encoded: bytes, *, channels: int) -> np.ndarray:
+def decode(encoded: bytes, *, channels: int, rows: Rows | None = None) -> np.ndarray:
     """Decodes a JPEG, PNG, WebP, BMP, GIF (the first frame), PPM or TIFF, recognized by its content.
 
     Args:
         encoded: the whole file. CMYK and palette images are converted, 16 bits become 8 by rounding v / 257, an alpha
             channel is dropped.
         channels: 3 for RGB (a gray image is repeated), 1 for gray (a colour image becomes its luma, ITU-R BT.601).
+        rows: if given, called once before an image is returned; rows below those that are needed may be missing then,
+            and damage in them is not found. A lost end of the file always is.
 
     Returns:
         uint8 [height, width, channels].
@@ -44,6 +49,8 @@ def decode(encoded: bytes, *, channels: int) -> np.ndarray:
     Raises:
         DamagedExample: the file is damaged, cut short, not an image or too large.
     """
+    if rows is not None:
+        return _decode_top(encoded, channels, rows)
     try:
         if encoded.startswith(formats.JPEG):
             image = _decode_jpeg(encoded, channels)
@@ -62,6 +69,31 @@ def decode(encoded: bytes, *, channels: int) -> np.ndarray:
             f"the image is damaged or of an unknown format ({len(encoded):,} bytes: {reason})"
         ) from error
     return image.reshape(*image.shape[:2], channels)
+
+
+def _decode_top(encoded: bytes, channels: int, rows: Rows) -> np.ndarray:
+    """A sequential JPEG down to where it is needed, anything else whole.
+
+    The decoder is told a smaller height, and goes on from its last row to the end of the file at once. Its first
+    warning, the only one that it tells, is then of the bytes in between, up to the end of the image (0xd9); whatever
+    else it says, or if it says nothing, the image is decoded as it is.
+    """
+    jpeg = formats.baseline_jpeg(encoded)
+    if jpeg is None or jpeg.height * jpeg.width > formats.MAX_PIXELS:
+        image = decode(encoded, channels=channels)
+        rows(*image.shape[:2])
+        return image
+    height = rows(jpeg.height, jpeg.width) + ROWS_BELOW
+    if -(-height // jpeg.unit) < -(-jpeg.height // jpeg.unit):
+        top = np.empty((height, jpeg.width, channels), np.uint8)
+        shortened = bytearray(encoded)
+        shortened[jpeg.height_at : jpeg.height_at + 2] = height.to_bytes(2, "big")
+        try:
+            simplejpeg.decode_jpeg(shortened, "GRAY" if channels == 1 else "RGB", buffer=top)
+        except ValueError as error:
+            if str(error).endswith("extraneous bytes before marker 0xd9"):
+                return top[: height - ROWS_BELOW]
+    return decode(encoded, channels=channels)
 
 
 def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:

@@ -8,10 +8,11 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from dnn_research.data.sources import Examples
+from dnn_research.data.sources import Examples, Rows, read_top
 from dnn_research.errors import UserError
 
 # What people call their splits; a recipe's word for one of them finds another word of its group, then of the next.
@@ -53,6 +54,24 @@ class Labelled:
         return self.load(index), int(self.labels[index])
 
 
+@runtime_checkable
+class Load(Protocol):
+    """Decodes image files by their position, whole or, with `rows`, perhaps only from the top: see `images.decode`."""
+
+    def __call__(self, position: int, rows: Rows | None = None) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledFiles(Labelled):
+    """The same of images that are decoded at each reading."""
+
+    load: Load
+
+    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+        """As much of the image as is needed from the top, and its label."""
+        return self.load(index, rows), int(self.labels[index])
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Some of a split's examples, in the order of `positions`, int [n]."""
@@ -65,6 +84,10 @@ class Part:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.whole[int(self.positions[index])]
+
+    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+        """As much of the image as is needed from the top, and its label."""
+        return read_top(self.whole, int(self.positions[index]), rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,16 +250,25 @@ class Joined:
         return sum(map(len, self.parts))
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        part, index = self._locate(index)
+        return part[index]
+
+    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+        """As much of the image as is needed from the top, and its label."""
+        part, index = self._locate(index)
+        return read_top(part, index, rows)
+
+    def _locate(self, index: int) -> tuple[Examples, int]:
         for part in self.parts:
             if index < len(part):
-                return part[index]
+                return part, index
             index -= len(part)
         raise IndexError(f"{index} is past the end")
 
 
 def open_arranged(
     arranged: Arranged,
-    load: Callable[[np.ndarray], Callable[[int], np.ndarray]],
+    load: Callable[[np.ndarray], Load],
     *,
     holdout_fraction: float,
     holdout_seed: int,
@@ -249,7 +281,7 @@ def open_arranged(
         holdout_fraction: see `hold_out`.
         holdout_seed: see `hold_out`.
     """
-    splits = {split: Labelled(load(numbers), labels) for split, (numbers, labels) in arranged.splits.items()}
+    splits = {split: LabelledFiles(load(numbers), labels) for split, (numbers, labels) in arranged.splits.items()}
     return with_evaluation(splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed)
 
 

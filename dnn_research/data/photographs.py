@@ -35,7 +35,7 @@ def open_photographs(path: str, *, channels: int) -> Source:
         raise UserError(f"no picture in {folder}; looked for {', '.join(SUFFIXES)}")
 
     load = ImageFiles(folder, [str(file.relative_to(folder)) for file in files], channels=channels)
-    whole = layout.Labelled(load, np.zeros(len(files), np.int32))
+    whole = layout.LabelledFiles(load, np.zeros(len(files), np.int32))
 
     def split(name: str) -> Examples:
         if not SPLIT.fullmatch(name):

@@ -13,6 +13,7 @@ import numpy as np
 from dnn_research.data import normalization, statistics, stream
 from dnn_research.data.augment import Augment, mixing
 from dnn_research.data.augment.color import ColorBasis
+from dnn_research.data.augment.geometry import Box
 from dnn_research.data.batches import Batches
 from dnn_research.data.damage import Reader
 from dnn_research.data.normalization import Normalization
@@ -256,10 +257,17 @@ class LoadForTraining:
 
     def __call__(self, position: int) -> dict[str, Any]:
         drawn, rng = self._order[position], self._numbers[position]
-        image, label, index = self._reader.read_or_substitute(drawn, rng)
+        box: Box | None = None
+
+        def rows(height: int, width: int) -> int:
+            nonlocal box
+            box = self._augment.box(rng, height, width, image_size=self._image_size)
+            return box.bottom
+
+        image, label, index = self._reader.read_or_substitute(drawn, rng, rows if self._augment.cuts else None)
         try:
             augmented = self._augment(
-                image, rng, image_size=self._image_size, fill=self._fill, color_basis=self._color_basis
+                image, rng, image_size=self._image_size, fill=self._fill, color_basis=self._color_basis, box=box
             )
         except UserError as error:
             raise UserError(f"{self._reader.place(index)}: {error}") from error

@@ -12,6 +12,10 @@ from dnn_research.errors import UserError
 CACHE_BYTES = 256 * 2**20
 
 
+# From an image's height and width to the number of its rows that are needed, from the top.
+Rows = Callable[[int, int], int]
+
+
 @runtime_checkable
 class Examples(Protocol):
     """One split: a fixed number of examples, each readable at any time and from any thread."""
@@ -21,6 +25,30 @@ class Examples(Protocol):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         """The image, uint8 [h, w, C], and its label. Nobody writes into the image: it may be a cached one."""
         ...
+
+
+@runtime_checkable
+class Decoded(Examples, Protocol):
+    """Examples that are decoded at each reading, and need not be decoded whole."""
+
+    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+        """As much of the image as is needed from the top, see `images.decode`, and its label."""
+        ...
+
+
+def read_top(examples: Examples, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+    """The image of an example, at least as much of it as is needed from the top, and its label.
+
+    Args:
+        examples: the split.
+        index: of the example.
+        rows: called once, with the height and width of the whole image.
+    """
+    if isinstance(examples, Decoded):
+        return examples.read_top(index, rows)
+    image, label = examples[index]
+    rows(*image.shape[:2])
+    return image, label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

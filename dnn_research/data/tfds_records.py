@@ -13,6 +13,7 @@ from array_record.python import array_record_data_source
 
 from dnn_research.data import images, tf_example, tfrecord
 from dnn_research.data.damage import DamagedExample
+from dnn_research.data.sources import Rows
 from dnn_research.errors import UserError, first_line
 
 
@@ -108,9 +109,16 @@ class TfdsExamples:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self._read(index, None)
+
+    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
+        """As much of the image as is needed from the top, and its label."""
+        return self._read(index, rows)
+
+    def _read(self, index: int, rows: Rows | None) -> tuple[np.ndarray, int]:
         try:
             encoded, label = tf_example.image_and_label(self._records[index], labelled=self._num_classes > 0)
-            image = images.decode(encoded, channels=self._channels)
+            image = images.decode(encoded, channels=self._channels, rows=rows)
         except DamagedExample as error:
             raise DamagedExample(f"{self._place(index)}: {error}") from error
         if self._num_classes and not 0 <= label < self._num_classes:

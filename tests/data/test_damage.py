@@ -5,8 +5,9 @@ import logging
 
 import numpy as np
 import pytest
+import simplejpeg
 
-from dnn_research.data import damage, protocols
+from dnn_research.data import damage, images, protocols
 from dnn_research.data.damage import DamagedExample
 from dnn_research.data.sources import Examples
 from dnn_research.errors import UserError
@@ -51,6 +52,48 @@ def assert_equal(batches, expected):
         assert batch.keys() == wanted.keys()
         for key in wanted:
             np.testing.assert_array_equal(batch[key], wanted[key])
+
+
+class Photographs:
+    """JPEGs, of which every second one is damaged below its upper half; keeps what was asked for."""
+
+    def __init__(self):
+        image = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
+        self.encoded = simplejpeg.encode_jpeg(image, quality=90, colorsubsampling="444")
+        self.asked = []
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        self.asked.append((index, "whole"))
+        return images.decode(self._file(index), channels=3), 0
+
+    def read_top(self, index, rows):
+        self.asked.append((index, "top"))
+        return images.decode(self._file(index), channels=3, rows=rows), 0
+
+    def _file(self, index):
+        # Sixteen bytes of the lower half are lost, which the upper half does not show.
+        at = len(self.encoded) * 3 // 4
+        return self.encoded if index % 2 else self.encoded[:at] + self.encoded[at + 16 :]
+
+
+def test_only_what_was_whole_before_is_decoded_in_part(create):
+    """So which examples are damaged is the same in every epoch, whatever crops are drawn."""
+    dataset = create(augment={"area": (0.01, 0.1)}, damaged="skip")
+    photographs = Photographs()
+    object.__setattr__(dataset, "train_examples", photographs)
+    taken = take(dataset.train_batches(batch_size=10, seed=0), 12)
+    assert all(index % 2 for batch in taken for index in batch["index"])
+    assert {index for index, how in photographs.asked if how == "top"} == set(range(1, 40, 2))
+    for index in range(1, 40, 2):
+        hows = [how for asked, how in photographs.asked if asked == index]
+        assert hows[0] == "whole" and set(hows[1:]) == {"top"}
+    # A new reader, as of a resumed run, decodes whole first; the crops are the same.
+    fresh = create(augment={"area": (0.01, 0.1)}, damaged="skip")
+    object.__setattr__(fresh, "train_examples", Photographs())
+    assert_equal(take(fresh.train_batches(batch_size=10, seed=0, start_step=9), 3), taken[9:])
 
 
 def test_stop_names_the_example_and_the_way_out(damaged):

@@ -206,6 +206,70 @@ def test_flipped_bits_crash_nothing(small, kind):
             assert kind != "PNG" or np.array_equal(image, whole)
 
 
+def top(encoded: bytes, needed: int, channels: int = 3) -> np.ndarray:
+    """The image as it is decoded when so many rows of it are needed."""
+    sizes = []
+
+    def rows(height: int, width: int) -> int:
+        sizes.append((height, width))
+        return min(needed, height)
+
+    image = images.decode(encoded, channels=channels, rows=rows)
+    assert len(sizes) == 1 and min(needed, sizes[0][0]) <= len(image) <= sizes[0][0]
+    return image
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1", "gray", "restarts"])
+def test_the_upper_rows_of_a_jpeg_are_those_of_the_whole(photo, subsampling):
+    """Whatever stands below is not decoded, and changes nothing above, smooth chroma included."""
+    image = photo.crop((0, 0, 61, 117)).convert("L" if subsampling == "gray" else "RGB")
+    restarts = {"restart_marker_blocks": 3} if subsampling == "restarts" else {}
+    chroma = {"subsampling": subsampling} if subsampling[0] == "4" else {}
+    encoded = encode(image, "JPEG", **chroma, **restarts)
+    for channels in (1, 3):
+        whole = images.decode(encoded, channels=channels)
+        for needed in range(1, 118):
+            np.testing.assert_array_equal(top(encoded, needed, channels), whole[: len(top(encoded, needed, channels))])
+    # Marks for a new start stand between the rows that are left out: there the decoder says something else.
+    assert len(top(encoded, 30)) == (117 if subsampling == "restarts" else 30)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"JPEG", "restarts"}))
+def test_other_files_are_decoded_whole(small, kind):
+    np.testing.assert_array_equal(top(small[kind], 20), images.decode(small[kind], channels=3))
+
+
+def test_a_lost_end_is_found_below_what_is_needed_too(small):
+    encoded = small["JPEG"]
+    for length in range(0, len(encoded) - 1, 5):
+        for damaged in (encoded[:length], encoded[:length] + b"\xff"):
+            with pytest.raises(DamagedExample):
+                top(damaged, 10)
+    assert len(top(encoded, 10)) == 10
+
+
+def test_flipped_bits_below_what_is_needed_change_nothing(small):
+    """And those above are an error or an image, as without rows that are left out."""
+    encoded = small["JPEG"]
+    rng = np.random.default_rng(0)
+    shorter = 0
+    for _ in range(1000):
+        damaged = bytearray(encoded)
+        damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        try:
+            image = top(bytes(damaged), 10)
+        except DamagedExample:
+            continue
+        shorter += len(image) == 10
+        try:
+            whole = images.decode(bytes(damaged), channels=3)
+        except DamagedExample:
+            continue
+        np.testing.assert_array_equal(image, whole[: len(image)])
+    assert shorter > 300
+
+
 def test_png_checksums_find_every_flipped_bit(small):
     """Whatever the decoder would make of it; the signature is what makes the file a PNG."""
     encoded = small["PNG"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dnn_research.data import protocols
+from dnn_research.data.damage import DamagedExample
 from dnn_research.data.view_batches import images_at_a_time, view_batches
 from dnn_research.errors import UserError
 
@@ -50,6 +51,31 @@ def test_every_example_once(create, name, process_count, num_workers):
                     assert index % process_count == process
                     found.append(int(index))
     assert sorted(found) == list(range(23))
+
+
+class SomeDamaged(Images):
+    def __getitem__(self, index):
+        if index % 5 == 2:
+            raise DamagedExample("the image is damaged")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+@pytest.mark.parametrize("name", ["ten_crop", "dense"])
+def test_damaged_examples_are_in_no_batch_and_counted(create, name, num_workers):
+    protocol = protocols.create(name=name, resize=16, scales=(16, 20), multiple=4, image_size=8)
+    data = dataclasses.replace(create(damaged="skip"), eval_examples=SomeDamaged(23), num_workers=num_workers)
+    batches = list(view_batches(data, protocol=protocol, pixels=4 * 64 * 64, shares=2))
+    found = sorted(int(index) for batch in batches for index in batch["index"] if index >= 0)
+    assert found == [index for index in range(23) if index % 5 != 2]
+    assert sum(batch["weight"].sum() for batch in batches) == len(found) == 23 - data.eval_left_out
+
+
+def test_a_damaged_example_ends_the_evaluation_by_name(create):
+    protocol = protocols.create(name="ten_crop", resize=16, image_size=8)
+    data = dataclasses.replace(create(), eval_examples=SomeDamaged(23))
+    with pytest.raises(DamagedExample, match=r"example 2 of synthetic, split test: .*; data.damaged=skip goes on"):
+        list(view_batches(data, protocol=protocol, pixels=4 * 64 * 64, shares=2))
 
 
 def test_threads_change_nothing(create):

@@ -15,6 +15,7 @@ import numpy as np
 from dnn_research.data import images
 from dnn_research.data.augment import color, erasing, geometry, mixing, randaugment
 from dnn_research.data.augment.color import ColorBasis
+from dnn_research.data.augment.geometry import Box
 from dnn_research.errors import UserError, choose
 
 PCA_BASES = ("imagenet", "train")
@@ -139,6 +140,7 @@ class Augment:
         image_size: int,
         fill: np.ndarray,
         color_basis: ColorBasis | None = None,
+        box: Box | None = None,
     ) -> dict[str, np.ndarray]:
         """Augments one image.
 
@@ -148,6 +150,8 @@ class Augment:
             image_size: height and width of the result in pixels.
             fill: uint8 [C], the mean colour.
             color_basis: where `needs_own_basis`, the training split's; None for ImageNet's.
+            box: where the augmentation `cuts`, what `box` drew of the whole image, whose rows below it may be missing;
+                None: it is drawn here.
 
         Returns:
             `image` uint8 [image_size, image_size, C]; with colour noise `color_shift` float32 [C]: what is to be added
@@ -156,7 +160,7 @@ class Augment:
         Raises:
             UserError: the image is larger than `image_size` and nothing says how to get it there.
         """
-        image = self._crop(image, rng, image_size, fill)
+        image = self._crop(image, rng, image_size, fill, box)
         if self.flip and rng.random() < 0.5:
             image = np.asarray(cv2.flip(image, 1)).reshape(image.shape)
         image = geometry.random_affine(
@@ -209,22 +213,37 @@ class Augment:
             uint8 [image_size, image_size, C]: of an image that is rescaled the centre at the smallest `shorter_side`,
             with `area` the central square; else the image as it is, centred on the mean colour.
         """
-        if not (self.shorter_side or self.area):
+        if not self.cuts:
             return images.pad_to(self._fitting(image, image_size), image_size, image_size, fill)
-        image = geometry.central_square(image)
+        image = geometry.central_box(*image.shape[:2]).of(image)
         length = self.shorter_side[0] if self.shorter_side else image_size
         side = max(1, round(image_size * len(image) / length))
         top = (len(image) - side) // 2
         return images.resize(image[top : top + side, top : top + side], image_size, image_size)
 
-    def _crop(self, image: np.ndarray, rng: np.random.Generator, image_size: int, fill: np.ndarray) -> np.ndarray:
-        if self.central_square:
-            image = geometry.central_square(image)
-        how = {"image_size": image_size, "interpolation": self.interpolation}
+    @property
+    def cuts(self) -> bool:
+        """Whether a random part of the image is cut out, whatever its size, and resized."""
+        return bool(self.shorter_side or self.area)
+
+    def box(self, rng: np.random.Generator, height: int, width: int, *, image_size: int) -> Box:
+        """Draws the part of an image that is cut out, where one is; the first that is drawn of an image."""
+        within = geometry.central_box(height, width) if self.central_square else Box(0, 0, height, width)
+        size = within.height, within.width
         if self.shorter_side:
-            return geometry.scaled_crop(image, rng, shorter_side=self.shorter_side, **how)
-        if self.area:
-            return geometry.area_crop(image, rng, area=self.area, aspect=self.aspect, **how)
+            box = geometry.scaled_box(*size, rng, shorter_side=self.shorter_side, image_size=image_size)
+        else:
+            box = geometry.area_box(*size, rng, area=self.area, aspect=self.aspect)
+        return box._replace(top=within.top + box.top, left=within.left + box.left)
+
+    def _crop(
+        self, image: np.ndarray, rng: np.random.Generator, image_size: int, fill: np.ndarray, box: Box | None
+    ) -> np.ndarray:
+        if self.cuts:
+            box = box or self.box(rng, image.shape[0], image.shape[1], image_size=image_size)
+            return geometry.resize(box.of(image), image_size, self.interpolation, rng)
+        if self.central_square:
+            image = geometry.central_box(*image.shape[:2]).of(image)
         image = images.pad_to(self._fitting(image, image_size), image_size, image_size, fill)
         if self.pad:
             image = images.pad(image, (self.pad, self.pad), (self.pad, self.pad), fill)

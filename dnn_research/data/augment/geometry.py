@@ -1,9 +1,10 @@
 """Where the pixels of a training image come from: random crops, and rotation, shift, zoom and shear about the centre.
 
-Of a photograph only the crop is resized: the part of it that the crop covers is cut out first.
+Of a photograph only the crop is resized, and the part of it that the crop covers follows from its size alone: `Box`.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,82 +22,75 @@ RANDOM = "random"  # one of them, each with equal probability
 ATTEMPTS = 10
 
 
-def central_square(image: np.ndarray) -> np.ndarray:
-    """The square in the middle of uint8 [h, w, C], a view; of an odd margin the smaller half is above or left."""
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """The first row below."""
+        return self.top + self.height
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """This part of [h, w, C], a view."""
+        return image[self.top : self.bottom, self.left : self.left + self.width]
 
 
-def scaled_crop(
-    image: np.ndarray, rng: np.random.Generator, *, shorter_side: tuple[int, ...], image_size: int, interpolation: str
-) -> np.ndarray:
-    """Rescales the shorter side to a random length and crops a random square.
+def central_box(height: int, width: int) -> Box:
+    """The square in the middle; of an odd margin the smaller half is above or left."""
+    side = min(height, width)
+    return Box((height - side) // 2, (width - side) // 2, side, side)
 
-    It does so in the other order, because then only the crop is resized: takes the square that the crop covers in the
-    original image, its side rounded to whole pixels, and resizes that.
+
+def scaled_box(
+    height: int, width: int, rng: np.random.Generator, *, shorter_side: tuple[int, ...], image_size: int
+) -> Box:
+    """What a random square covers of an image whose shorter side is rescaled to a random length.
+
+    The square is cut out first, its side rounded to whole pixels, because then only the crop is resized.
 
     Args:
-        image: uint8 [h, w, C].
+        height, width: of the image.
         rng: the only source of randomness.
         shorter_side: the smallest and the largest length in pixels, both included.
         image_size: height and width of the crop in pixels.
-        interpolation: a key of INTERPOLATIONS, or RANDOM.
-
-    Returns:
-        uint8 [image_size, image_size, C].
     """
-    height, width = image.shape[:2]
     length = int(rng.integers(shorter_side[0], shorter_side[1] + 1))
     side = max(1, round(image_size * min(height, width) / length))
     top = int(rng.integers(0, height - side + 1))
     left = int(rng.integers(0, width - side + 1))
-    return resize(image[top : top + side, left : left + side], image_size, interpolation, rng)
+    return Box(top, left, side, side)
 
 
-def area_crop(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    area: tuple[float, ...],
-    aspect: tuple[float, ...],
-    image_size: int,
-    interpolation: str,
-) -> np.ndarray:
-    """A crop of random area and shape, resized to a square (Szegedy et al. 2015, arXiv:1409.4842, section 6).
+def area_box(
+    height: int, width: int, rng: np.random.Generator, *, area: tuple[float, ...], aspect: tuple[float, ...]
+) -> Box:
+    """A crop of random area and shape (Szegedy et al. 2015, arXiv:1409.4842, section 6).
 
     The area is uniform. The paper does not say how the aspect ratio is distributed: here its logarithm is uniform, so
     that wide and tall are equally likely. A crop that does not fit into the image is drawn again, up to 10 times; then
     it is the largest central one whose aspect ratio is in range.
 
     Args:
-        image: uint8 [h, w, C].
+        height, width: of the image.
         rng: the only source of randomness.
         area: the smallest and the largest share of the image's area.
         aspect: the smallest and the largest ratio of width to height.
-        image_size: height and width of the result in pixels.
-        interpolation: a key of INTERPOLATIONS, or RANDOM.
-
-    Returns:
-        uint8 [image_size, image_size, C].
     """
-    top, left, height, width = _area_box(image.shape[0], image.shape[1], rng, area, aspect)
-    return resize(image[top : top + height, left : left + width], image_size, interpolation, rng)
-
-
-def _area_box(
-    height: int, width: int, rng: np.random.Generator, area: tuple[float, ...], aspect: tuple[float, ...]
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the crop."""
     for _ in range(ATTEMPTS):
         pixels = rng.uniform(area[0], area[1]) * height * width
         ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
         rows, columns = max(1, round(math.sqrt(pixels / ratio))), max(1, round(math.sqrt(pixels * ratio)))
         if rows <= height and columns <= width:
-            return int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1)), rows, columns
+            top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
+            return Box(top, left, rows, columns)
     ratio = min(max(width / height, aspect[0]), aspect[1])
     rows, columns = min(height, max(1, round(width / ratio))), min(width, max(1, round(height * ratio)))
-    return (height - rows) // 2, (width - columns) // 2, rows, columns
+    return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
 def resize(image: np.ndarray, image_size: int, interpolation: str, rng: np.random.Generator) -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 from dnn_research import process
 from dnn_research.data import images, stream
 from dnn_research.data.batches import Batches
+from dnn_research.data.sources import Rows
 from dnn_research.tools.measuring import answering, memory
 from dnn_research.tools.measuring.input_turns import Request, take_batches
 from dnn_research.tools.measuring.jpegs import CROPPED, draw_window, names
@@ -33,19 +34,32 @@ class Loader:
 
     def __init__(self, files: list[str]) -> None:
         self.files = files
+        self.sound = np.zeros(len(files), bool)
         self.order, self.numbers = stream.Shuffle(len(files), seed=0), stream.RandomNumbers(0)
 
     def __call__(self, position: int) -> dict[str, Any]:
         index, rng = self.order[position], self.numbers[position]
-        image = read(self.files[index])
-        window = draw_window(rng, *image.shape[:2])
+        window = (0, 0, 0, 0)
+
+        def rows(height: int, width: int) -> int:
+            nonlocal window
+            window = draw_window(rng, height, width)
+            return window[0] + window[2]
+
+        # As in training: an image is decoded whole when it is read first, and from then on only down to its crop.
+        if self.sound[index]:
+            image = read(self.files[index], rows)
+        else:
+            image = read(self.files[index])
+            rows(*image.shape[:2])
+            self.sound[index] = True
         return {"image": cropped(image, window, mirrored=rng.random() < 0.5), "index": np.int32(index)}
 
 
-def read(file: str) -> np.ndarray:
-    """A decoded file: uint8 [h, w, 3]."""
+def read(file: str, rows: Rows | None = None) -> np.ndarray:
+    """A decoded file: uint8 [h, w, 3]; with `rows` perhaps only from the top, see `images.decode`."""
     with open(file, "rb") as opened:
-        return images.decode(opened.read(), channels=3)
+        return images.decode(opened.read(), channels=3, rows=rows)
 
 
 def cropped(image: np.ndarray, window: tuple[int, ...], *, mirrored: bool) -> np.ndarray:

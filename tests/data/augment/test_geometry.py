@@ -36,10 +36,8 @@ def covered(crop: np.ndarray) -> tuple[float, float]:
 
 def test_area_crop_covers_its_areas_and_shapes_uniformly():
     image, source = coordinates(200, 200), rng()
-    crops = [
-        geometry.area_crop(image, source, area=(0.08, 0.5), aspect=(3 / 4, 4 / 3), image_size=64, interpolation="area")
-        for _ in range(1500)
-    ]
+    boxes = [geometry.area_box(200, 200, source, area=(0.08, 0.5), aspect=(3 / 4, 4 / 3)) for _ in range(1500)]
+    crops = [geometry.resize(box.of(image), 64, "area", source) for box in boxes]
     rows, columns = np.array([covered(crop) for crop in crops]).T
     shares, ratios = rows * columns / 200**2, np.log(columns / rows)
     # Up to half the area every shape fits, so nothing is drawn again and the shares are uniform.
@@ -52,16 +50,14 @@ def test_area_crop_covers_its_areas_and_shapes_uniformly():
 
 
 def test_area_crop_that_never_fits_is_the_largest_central_one():
-    image = coordinates(20, 200)
-    crop = geometry.area_crop(image, rng(), area=(1, 1), aspect=(1, 1), image_size=20, interpolation="bilinear")
-    np.testing.assert_array_equal(crop, image[:, 90:110])
+    assert geometry.area_box(20, 200, rng(), area=(1, 1), aspect=(1, 1)) == (0, 90, 20, 20)
 
 
 def test_whole_area_of_a_square_is_the_image_itself():
     image = smooth(24, 24)
     for interpolation in geometry.INTERPOLATIONS:
-        how = {"area": (1, 1), "aspect": (1, 1), "image_size": 24, "interpolation": interpolation}
-        np.testing.assert_array_equal(geometry.area_crop(image, rng(), **how), image)
+        augment = Augment(area=(1, 1), aspect=(1, 1), interpolation=interpolation)
+        np.testing.assert_array_equal(augment(image, rng(), image_size=24, fill=FILL)["image"], image)
 
 
 def test_random_interpolation_takes_each_a_quarter_of_the_time():
