@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from dnn_research.errors import UserError, choose, suggest
+from dnn_research.errors import UserError, choose, construct, suggest
 from dnn_research.models.alexnet import AlexNet
 from dnn_research.models.googlenet import GoogLeNet
 from dnn_research.models.initialization import initialize, shapes
@@ -56,7 +56,7 @@ def create(name: str, **kwargs: Any) -> nn.Module:
     for field in kwargs:
         if field not in known:
             raise UserError(f"{name} has no field '{field}'{suggest(field, known)}; it has {', '.join(known)}")
-    return network(**kwargs)
+    return construct(network, "config.model", kwargs)
 
 
 def input_shape(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -92,6 +92,24 @@ def test_unknown_field():
         models.create("resnet", parent="x")
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("vgg", {"variant": 3}, "config.model.variant cannot be 3: it takes str"),
+        ("resnet", {"depth": "50"}, "config.model.depth cannot be '50': it takes int"),
+        ("alexnet", {"dropout_rate": "half"}, "config.model.dropout_rate cannot be 'half': it takes float"),
+        ("mobilenet", {"separable": 1}, "config.model.separable cannot be 1: it takes bool"),
+    ],
+)
+def test_value_of_another_type(name, fields, said):
+    with pytest.raises(UserError, match=said):
+        models.create(name, **fields)
+
+
+def test_a_whole_number_is_a_number():
+    assert models.create("alexnet", dropout_rate=0).dropout_rate == 0
+
+
 def test_a_field_set_to_none_is_not_given():
     assert models.create("resnet_cifar", depth=20, stride_in=None, shortcut=None) == models.create(
         "resnet_cifar", depth=20

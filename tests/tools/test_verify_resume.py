@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_no_comparison(tmp_path):
 def test_a_stream_that_is_resumed_at_another_place_is_found(tmp_path, monkeypatch):
     run = {"config": recipe.plain(tiny.recipe().config), "seed": 0}
     (tmp_path / "run.json").write_text(json.dumps(run))
-    assert sameness.compare_order(tmp_path, 6, 2) == sameness.Row("batches after the kill", 4, "")
+    assert sameness.compare_order(tmp_path, 6, 2) == sameness.Row("batches of the stream", 4, "")
     batches = pipeline.Dataset.train_batches
     monkeypatch.setattr(
         pipeline.Dataset,
@@ -111,6 +111,6 @@ def test_a_real_run_is_killed_and_goes_on(tmp_path, capsys):
     arguments = ["--config", "configs/lenet.py:smoke", "--steps", "6", "--workdir", str(tmp_path / "runs"), "--json"]
     assert verify_resume.main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {row["what"] for row in found["compared"]} >= {"parameters", "optimizer", "batches after the kill"}
+    assert {row["what"] for row in found["compared"]} >= {"parameters", "optimizer", "batches of the stream"}
     assert not any(row["difference"] for row in found["compared"])
     assert [entry["step"] for entry in checkpoint.read_run(tmp_path / "runs/killed")["resumed"]] == [6]

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,15 @@ def compare_order(workdir: Path, steps: int, start: int) -> Row:
     config = checkpoint.tuples(checkpoint.read_run(workdir)["config"])
     dataset = data.create(**config["data"], workdir=workdir)
 
-    def hashes(first: int) -> Iterator[str]:
+    def hashes(first: int) -> list[str]:
+        """Of the batches after step `start`, in a stream that begins after step `first`."""
         batches = dataset.train_batches(batch_size=config["batch_size"], seed=config["seed"], start_step=first)
         with batches:
-            for batch in itertools.islice(batches, steps - first):
-                yield _hash(batch)
+            return [_hash(batch) for batch in itertools.islice(batches, start - first, steps - first)]
 
-    straight, resumed = list(hashes(0))[start:], list(hashes(start))
-    different = (start + i + 1 for i, pair in enumerate(zip(straight, resumed, strict=True)) if len(set(pair)) > 1)
-    step = next(different, None)
-    return Row("batches after the kill", steps - start, "" if step is None else f"the batch of step {step:,} differs")
+    pairs = enumerate(zip(hashes(0), hashes(start), strict=True), start=start + 1)
+    step = next((step for step, (straight, resumed) in pairs if straight != resumed), None)
+    return Row("batches of the stream", steps - start, "" if step is None else f"the batch of step {step:,} differs")
 
 
 def _leaves(workdir: Path, step: int) -> dict[str, np.ndarray]:
