@@ -95,6 +95,9 @@ def _measure(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Measures and prints."""
     modes = _words("--mode", known.mode or ("train" if known.config else ",".join(MODES)), MODES)
     groups = contenders(known, overrides)
+    for case in (entries[0].case for entries in groups):
+        if known.mode and "train" in modes and not case.trained:
+            raise UserError(f"{case.name} is measured in inference alone: give --mode inference")
     # Here, not above: they take seconds to import, which a mistyped option should not cost.
     import jax
 
@@ -114,7 +117,7 @@ def _measure(known: argparse.Namespace, overrides: Sequence[str]) -> None:
     stream = sys.stderr if known.json else sys.stdout
     print(report.heading(about, known.steps), file=stream, flush=True)
     for entries in groups:
-        for mode in modes:
+        for mode in modes if entries[0].case.trained else ["inference"]:
             measured = measuring.measure(entries, mode)
             print(report.group(measured), file=stream, flush=True)
             results += [dataclasses.asdict(m) for m in measured]

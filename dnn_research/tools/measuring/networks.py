@@ -1,4 +1,4 @@
-"""The networks that are measured: recipes of `configs/` at their native size, on synthetic images, with plain SGD."""
+"""The networks that are measured: recipes of `configs/` on synthetic images; what is trained, with plain SGD."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,11 +12,15 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A recipe of `configs/`, the batch size of its measurement, and what is changed in it."""
+    """A recipe of `configs/`, the batch size of its measurement, and what is changed in it.
+
+    Those that are not `trained` are measured in inference alone: their losses are not a classifier's.
+    """
 
     recipe: str
     batch_size: int
     changes: tuple[str, ...] = ()
+    trained: bool = True
 
 
 NETWORKS = {
@@ -28,10 +32,25 @@ NETWORKS = {
     "googlenet": Network("googlenet.py", 32),
     "nin": Network("nin.py:imagenet", 32),
 }
+# As pytorch/examples has it (fast_neural_style); which loss network it learns with does not matter here.
+STYLIZE = (
+    "config.model.variant=pytorch",
+    "config.task.loss_network.weights=random",
+    "config.data.augment.shorter_side=()",
+)
 # Measured when they are named.
 MORE = {
     "mobilenet_paper": Network("mobilenet.py", 32),
     "resnet152": Network("resnet152.py", 8),
+    **{
+        f"transform_net_{size}": Network(
+            "style_transfer.py",
+            1,
+            (*STYLIZE, f"config.data.image_size={size}", f"config.eval.resize={size}"),
+            trained=False,
+        )
+        for size in (256, 512)
+    },
 }
 
 # One measure for all. Under He's initial values what comes out depends on every layer, and with pixels in -16..16 it
@@ -78,6 +97,7 @@ class Case:
         overrides: such as `config.batch_size=32`.
         batch_size: images in a step, over all devices.
         dtype: what is computed in.
+        trained: whether training can be measured, too.
     """
 
     name: str
@@ -85,6 +105,7 @@ class Case:
     overrides: Sequence[str]
     batch_size: int
     dtype: str
+    trained: bool = True
 
     def changed(self, *overrides: str) -> "Case":
         """With more overrides.
@@ -123,8 +144,9 @@ def benchmark(name: str, batch_size: int | None, dtype: str) -> Case:
     if not CONFIGS.is_dir():
         raise UserError(f"{CONFIGS} is not there: the benchmark networks are recipes of a checkout; run it there")
     config = str(CONFIGS / network.recipe)
-    case = of_recipe(config, (*_plain(config), *network.changes), batch_size or network.batch_size, dtype)
-    return dataclasses.replace(case, name=name)
+    plain = _plain(config) if network.trained else []
+    case = of_recipe(config, (*plain, *network.changes), batch_size or network.batch_size, dtype)
+    return dataclasses.replace(case, name=name, trained=network.trained)
 
 
 def of_recipe(config: str, overrides: Sequence[str], batch_size: int | None, dtype: str | None) -> Case:

@@ -34,8 +34,8 @@ EAGER = ("channels_last", "contiguous")
 COMPILED = "compiled_"
 
 CHECKED_IMAGES = 2
-# Of logits: the largest difference, relative to the largest logit; of loss and gradient norm: relative.
-TOLERANCES = {"logits": 1e-4, "loss": 1e-3, "gradient_norm": 1e-2}
+# Of outputs: the largest difference, relative to the largest output; of loss and gradient norm: relative.
+TOLERANCES = {"outputs": 1e-4, "loss": 1e-3, "gradient_norm": 1e-2}
 
 
 class Peer:
@@ -149,9 +149,10 @@ def request_of(case: Case, ours: Ours) -> dict[str, Any]:
         "dtype": config["train"]["dtype"],
         "threads": machine.cores(),
         "learning_rate": config["schedule"]["learning_rate"],
-        "momentum": config["optimizer"]["momentum"],
+        "momentum": config["optimizer"].get("momentum", 0.0),
         "weight_decay": config["optimizer"]["weight_decay"],
         "auxiliary_weight": config["task"].get("auxiliary_weight", 0.0),
+        "trained": case.trained,
     }
 
 
@@ -169,19 +170,21 @@ def flat(variables: tuple[Any, Any]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a network gives for the checked images: logits, and loss and gradient norm in training without dropout."""
+    """What a network gives for the checked images.
 
-    logits: np.ndarray
-    loss: float
-    gradient_norm: float
+    Attributes:
+        outputs: logits, or pixels.
+        training: loss and gradient norm in training without dropout; empty where it is not trained.
+    """
+
+    outputs: np.ndarray
+    training: Mapping[str, float]
 
     def differences(self, other: "Outcome") -> dict[str, float]:
         """Relative differences by name."""
-        return {
-            "logits": float(np.abs(self.logits - other.logits).max() / np.abs(self.logits).max()),
-            "loss": abs(self.loss - other.loss) / abs(self.loss),
-            "gradient_norm": abs(self.gradient_norm - other.gradient_norm) / self.gradient_norm,
-        }
+        outputs = float(np.abs(self.outputs - other.outputs).max() / np.abs(self.outputs).max())
+        training = {name: abs(value - other.training[name]) / abs(value) for name, value in self.training.items()}
+        return {"outputs": outputs, **training}
 
 
 def our_outcome(case: Case, ours: Ours) -> Outcome:
@@ -195,15 +198,17 @@ def our_outcome(case: Case, ours: Ours) -> Outcome:
     def loss(params: Any, model_state: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         return task.loss(params, model_state, batch, parallel.step_key(0, 0))[0]
 
+    outputs = np.asarray(jax.jit(forward)(*exact.variables, normalized(exact.setup, batch)))
+    if not case.trained:
+        return Outcome(outputs, {})
     positions = {"position": np.arange(CHECKED_IMAGES, dtype=np.int32)}
-    logits = jax.jit(forward)(*exact.variables, normalized(exact.setup, batch))
     value, gradients = jax.jit(jax.value_and_grad(loss))(*exact.variables, {**batch, **positions})
     squares = (float(np.square(np.asarray(leaf, np.float64)).sum()) for leaf in jax.tree.leaves(gradients))
-    return Outcome(np.asarray(logits), float(value), math.sqrt(sum(squares)))
+    return Outcome(outputs, {"loss": float(value), "gradient_norm": math.sqrt(sum(squares))})
 
 
 def check(case: Case, ours: Ours, peer: Peer) -> dict[str, dict[str, float]]:
-    """Compares parameters, logits, loss and gradient of each memory format with ours.
+    """Compares parameters, outputs, loss and gradient of each memory format with ours.
 
     Returns:
         The relative differences.
@@ -219,7 +224,8 @@ def check(case: Case, ours: Ours, peer: Peer) -> dict[str, dict[str, float]]:
     expected, found = our_outcome(case, ours), {}
     for variant in EAGER:
         answer = peer.ask("check", variant=variant)
-        outcome = Outcome(np.load(peer.folder / "logits.npy"), **answer)
+        outputs = np.load(peer.folder / "outputs.npy")
+        outcome = Outcome(outputs if case.trained else outputs.transpose(0, 2, 3, 1), answer)
         found[variant] = expected.differences(outcome)
         for name, difference in found[variant].items():
             if not difference <= TOLERANCES[name]:

@@ -278,6 +278,44 @@ def auxiliary_head(inputs: int, classes: int) -> Any:
     )
 
 
+class Residual(Module):
+    """A shortcut around two convolutions between mirrored borders, with instance normalization."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pad, self.relu = nn.ReflectionPad2d(1), relu()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3) for _ in range(2))
+        self.norm1, self.norm2 = (nn.InstanceNorm2d(channels, affine=True) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        y = self.relu(self.norm1(self.conv1(self.pad(x))))
+        return x + self.norm2(self.conv2(self.pad(y)))
+
+
+def transform_net(_: int) -> Any:
+    """The network of pytorch/examples' fast_neural_style."""
+
+    def block(inputs: int, outputs: int, kernel: int, stride: int = 1, **before: Any) -> Any:
+        return sequential(
+            **before,
+            pad=nn.ReflectionPad2d(kernel // 2),
+            conv=nn.Conv2d(inputs, outputs, kernel, stride),
+            norm=nn.InstanceNorm2d(outputs, affine=True),
+            relu=relu(),
+        )
+
+    return sequential(
+        c9s1=block(3, 32, 9),
+        d1=block(32, 64, 3, 2),
+        d2=block(64, 128, 3, 2),
+        **{f"res{number}": Residual(128) for number in range(1, 6)},
+        u1=block(128, 64, 3, enlarge=nn.Upsample(scale_factor=2)),
+        u2=block(64, 32, 3, enlarge=nn.Upsample(scale_factor=2)),
+        pad=nn.ReflectionPad2d(4),
+        out=nn.Conv2d(32, 3, 9),
+    )
+
+
 NETWORKS = {
     "alexnet": service.Network(alexnet, {"fc6": 256}),
     "vgg16": service.Network(vgg16, {"fc6": 512}),
@@ -287,6 +325,8 @@ NETWORKS = {
     "mobilenet_paper": service.Network(lambda classes: mobilenet(classes, tensorflow=True)),
     "resnet50": service.Network(lambda classes: resnet(classes, 50)),
     "resnet152": service.Network(lambda classes: resnet(classes, 152)),
+    "transform_net_256": service.Network(transform_net),
+    "transform_net_512": service.Network(transform_net),
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ as the network takes them, and `labels`.
 
 The first line out says versions, threads and the number of parameters. Then
 
-    {"do": "check", "variant": V}                   -> {"loss": L, "gradient_norm": G}, and the file `logits.npy`
+    {"do": "check", "variant": V}                   -> {"loss": L, "gradient_norm": G}, and the file `outputs.npy`
     {"do": "prepare", "variant": V, "mode": M}      -> {}
     {"do": "run", "variant": V, "at_least": S}      -> {"seconds": [...]}
     {"do": "peak"}                                  -> {"bytes": B}
@@ -53,6 +53,7 @@ class Request:
         threads: of torch.
         learning_rate, momentum, weight_decay: of SGD.
         auxiliary_weight: of the loss of each auxiliary head.
+        trained: whether it is trained as a classifier; else it is only run, and a check has no loss.
     """
 
     network: str
@@ -63,6 +64,7 @@ class Request:
     momentum: float
     weight_decay: float
     auxiliary_weight: float
+    trained: bool
 
 
 class Variant:
@@ -130,18 +132,20 @@ class Variant:
             return contextlib.nullcontext()
         return self.torch.autocast("cpu", dtype=getattr(self.torch, self.request.dtype))
 
-    def check(self, batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float, float]:
-        """Logits in evaluation, and loss and norm of its gradient in training without dropout."""
+    def check(self, batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, float]]:
+        """Outputs in evaluation, and loss and norm of its gradient in training without dropout."""
         images, labels = self._tensors(batch)
         with self.torch.inference_mode():
-            logits = self.network.eval()(images).numpy()
+            outputs = self.network.eval()(images).numpy()
+        if not self.request.trained:
+            return outputs, {}
         for module in self.network.train().modules():
             if isinstance(module, self.torch.nn.Dropout):
                 module.eval()
         loss = self.loss(images, labels)
         loss.backward()
         norms = [parameter.grad.double().norm() for parameter in self.network.parameters()]
-        return logits, loss.item(), self.torch.stack(norms).norm().item()
+        return outputs, {"loss": loss.item(), "gradient_norm": self.torch.stack(norms).norm().item()}
 
 
 class Service:
@@ -178,9 +182,9 @@ class Service:
 
     def check(self, variant: str) -> dict[str, Any]:
         """On a network of its own: training changes the running statistics."""
-        logits, loss, gradient_norm = self._make(variant).check(_arrays(self.folder / "check.npz"))
-        np.save(self.folder / "logits.npy", logits)
-        return {"loss": loss, "gradient_norm": gradient_norm}
+        outputs, training = self._make(variant).check(_arrays(self.folder / "check.npz"))
+        np.save(self.folder / "outputs.npy", outputs)
+        return training
 
     def prepare(self, variant: str, mode: str) -> dict[str, Any]:
         """Makes a variant, with its initial values, for a mode."""
