@@ -13,7 +13,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -81,9 +81,15 @@ def compile_step(config: str, overrides: Sequence[str], devices: Sequence[jax.De
 
 
 def search(
-    config: str, overrides: Sequence[str], on: chips.Slice, tries: int
+    config: str, overrides: Sequence[str], on: chips.Slice, tries: int, say: Callable[[Compiled], None]
 ) -> tuple[Compiled | None, Compiled, estimate.Limit]:
     """Compiles a recipe as it is, then with other batches.
+
+    Args:
+        config, overrides: the recipe.
+        on: what it is compiled for.
+        tries: so many batches are compiled at most.
+        say: gets the recipe's own step, if it fits, before others are compiled.
 
     Returns:
         The recipe's own step, None if it does not fit; the step with the largest batch that does; in images a device.
@@ -102,6 +108,8 @@ def search(
         print(f"compiling for {on.name}: {size:,} images a step ...", file=sys.stderr, flush=True)
         steps[share] = compile_step(config, [*overrides, f"batch_size={size}"], devices)
         fitting = steps[share]
+        if fitting and share == first:
+            say(fitting)
         return fitting.memory.total if fitting else None
 
     first = setup.batch_size // shares // setup.training.accumulate_steps
@@ -189,18 +197,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
         jax.config.update("jax_enable_compilation_cache", False)
         jax.config.update("jax_platforms", "cpu")
-        own, largest, limit = search(known.config, overrides, on, known.tries)
+        dtype = recipe.load(known.config, overrides).config.train.dtype
+
+        def say(made: Compiled) -> None:
+            if not known.json:
+                print(report(known.config, dtype, made, on), flush=True)
+
+        own, largest, limit = search(known.config, overrides, on, known.tries, say)
     except UserError as error:
         if known.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    dtype = recipe.load(known.config, overrides).config.train.dtype
     if known.json:
         steps = {"own": own and as_data(own, on), "largest": as_data(largest, on)}
         print(json.dumps({"topology": on.name, "chips": on.size, "dtype": dtype, **steps, "limit": limit.__dict__}))
         return 0
-    print(report(known.config, dtype, own or largest, on))
+    if own is None:
+        say(largest)
     print(_said_of_limit(own, largest, limit, on))
     return 0
 

@@ -78,6 +78,24 @@ def test_the_report_names_what_bounds_the_step(monkeypatch):
     assert "3.12 times that" in text  # 10**12 for 32 images of 10**10 forward
 
 
+def test_the_recipes_own_step_is_told_before_others_are_compiled(monkeypatch):
+    """Each may take minutes."""
+    events = []
+
+    def compile_step(config, overrides, devices):
+        size = int(overrides[-1].removeprefix("batch_size="))
+        events.append(size)
+        memory = estimate.Memory(0, 0, size * 2**20, 0)
+        return aot.Compiled(estimate.Cost(size, 1, 1, 1), memory, 1, 1.0, 1.0, [], 1.0)
+
+    monkeypatch.setattr(chips, "devices", lambda on: jax.devices())
+    monkeypatch.setattr(aot, "compile_step", compile_step)
+    own, largest, _ = aot.search(
+        "configs/quickstart.py", ["batch_size=64"], chips.named("v5e:2x4"), 2, lambda made: events.append(made)
+    )
+    assert events == [64, own, largest.cost.batch_size] and largest.cost.batch_size > 64
+
+
 @NEEDS_LIBTPU
 @pytest.mark.slow
 @pytest.mark.parametrize(
