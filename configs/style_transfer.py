@@ -37,6 +37,7 @@ VARIANTS = {
 
 # Thirteen pictures to train on, three to look at: cat, motorcycle and rocket.
 LAPTOP = {
+    "batch_size": 2,
     "data.source": "tfds:photo_patches/photos",
     "data.train_split": "train[3:]",
     "data.eval_split": "train[:3]",
@@ -51,12 +52,13 @@ LAPTOP = {
     "task.style_weight": 5.0,
     "task.tv_weight": 3e-9,
     "task.loss_network.weights": "runs/loss_network",
+    "schedule.name": "cosine",
     "schedule.learning_rate": 2e-3,
-    "train.num_steps": 1000,
+    "train.num_steps": 2400,
     "eval.resize": 256,
     "eval.batch_size": 3,
-    "eval.every_steps": 200,
-    "checkpoint.every_steps": 200,
+    "eval.every_steps": 400,
+    "checkpoint.every_steps": 400,
     "record.every_steps": 25,
 }
 
