@@ -158,8 +158,11 @@ def rows(result: Result) -> Table:
         network = result["clock"]["networks"].get(row, {})
         seconds = result["clock"]["run_seconds"].get(row, [])
         differing = ", ".join(f"{path}={value}" for path, value in held["differences"].items()) or "the recipe"
-        if row in result["tuning"] and result["tuning"][row]["chosen"] is not None:
-            differing += f"; {result['tuning'][row]['path']}={result['tuning'][row]['chosen']} chosen"
+        tuned = result["tuning"].get(row)
+        if tuned and tuned["chosen"] is not None:
+            differing += f"; {tuned['path']}={tuned['chosen']} chosen"
+            if tuned["chosen"] in (min(tuned["values"]), max(tuned["values"])):
+                differing += ", at an end of what was tried: a better one may lie beyond"
         counts = f"{held['done']} of {len(held['runs'])}"
         counts += f", {held['diverged']} diverged" if held["diverged"] else ""
         counts += f", {held['failed']} failed" if held["failed"] else ""

@@ -96,6 +96,14 @@ def test_the_markdown_says_the_same(result, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == result
 
 
+def test_a_rate_at_an_end_of_those_tried_is_told(result):
+    tried = {"path": "schedule.learning_rate", "values": [0.003, 0.01, 0.03], "seeds": [100]}
+    result["tuning"] = {"a": {**tried, "chosen": 0.01}, "b": {**tried, "chosen": 0.03}}
+    _, ((_, of_a, *_), (_, of_b, *_)) = report.rows(result)
+    assert of_a == "model.depth=0; schedule.learning_rate=0.01 chosen"
+    assert of_b.endswith("0.03 chosen, at an end of what was tried: a better one may lie beyond")
+
+
 def test_the_report_of_nothing_says_that_nothing_has_run(result, tmp_path):
     for held in result["rows"].values():
         held |= {"runs": [run("a", 0, None, "missing")], "done": 0, "diverged": 0}
