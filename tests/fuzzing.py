@@ -386,7 +386,7 @@ def _read_state(content: bytes, folder: Path) -> None:
     """A changed file of a state: it is found, or nothing was changed."""
     name, _, body = content.partition(b"\n")
     step = folder / "seed/checkpoints/2"
-    path = step / "state" / os.fsdecode(name).replace("\0", "")
+    path = step / "state" / os.fsdecode(name).replace("\0", "")[:200]  # a name that no file has may be long
     if not path.is_file():
         return
     before = path.read_bytes()

@@ -5,11 +5,12 @@ with dataset.train_batches(batch_size=256, seed=0) as batches:
     for batch in batches: ...
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dnn_research.data import conditions, protocols
+from dnn_research.data import conditions, formats, protocols
 from dnn_research.data import normalization as normalizations
 from dnn_research.data.augment import Augment
 from dnn_research.data.batches import Batches
@@ -84,8 +85,9 @@ def create(
     Raises:
         UserError: a value is out of range, or the source is unknown or not prepared.
     """
-    if image_size < 1:
-        raise UserError(f"data.image_size is {image_size}: give the height and width in pixels, 1 or more")
+    most = math.isqrt(formats.MAX_PIXELS)
+    if not 1 <= image_size <= most:
+        raise UserError(f"data.image_size is {image_size}: give the height and width in pixels, from 1 to {most:,}")
     if channels not in (1, 3):
         raise UserError(f"data.channels is {channels}: give 3 for colour or 1 for gray")
     if num_workers < 0:

@@ -27,6 +27,12 @@ def assert_equal(batches, expected):
             np.testing.assert_array_equal(batch[key], wanted[key], err_msg=key)
 
 
+@pytest.mark.parametrize("size", [0, -1, 11_586, 10**22])
+def test_an_image_size_that_no_image_has(create, size):
+    with pytest.raises(UserError, match=rf"data.image_size is {size}: give the height and width in pixels, from 1 to"):
+        create(image_size=size)
+
+
 def test_batch_has_the_promised_types(create):
     dataset = create(augment=EVERYTHING)
     (batch,) = take(dataset.train_batches(batch_size=6, seed=0), 1)
