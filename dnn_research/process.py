@@ -50,7 +50,8 @@ def show_plain_lines() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("dnn_research")
-    logger.addHandler(handler)
+    # Not beside one of a command that ran in this process before, whose output may be closed.
+    logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 

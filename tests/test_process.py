@@ -1,11 +1,14 @@
 """What a process is set to before jax is imported, tried in processes of their own."""
 
+import io
+import logging
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import absl.logging
 import pytest
 
 from dnn_research import process
@@ -24,6 +27,22 @@ def run(program, *arguments, **environment):
         text=True,
         check=True,
     ).stdout.splitlines()
+
+
+def test_a_second_command_in_one_process_says_everything_once(monkeypatch):
+    """And only to the output that it has: the first one's may be closed."""
+    logger = logging.getLogger("dnn_research")
+    before = logger.handlers, logger.level, logger.propagate, absl.logging.get_verbosity()
+    try:
+        outputs = io.StringIO(), io.StringIO()
+        for number, output in enumerate(outputs):
+            monkeypatch.setattr(sys, "stdout", output)
+            process.show_plain_lines()
+            logging.getLogger("dnn_research.lab").info("run %d", number)
+        assert [output.getvalue() for output in outputs] == ["run 0\n", "run 1\n"]
+    finally:
+        logger.handlers, logger.level, logger.propagate = before[:3]
+        absl.logging.set_verbosity(before[3])
 
 
 HUGE = """
