@@ -8,6 +8,8 @@ import numpy as np
 from dnn_research.data.sources import Source
 from dnn_research.errors import UserError
 
+MOST_CLASSES, MOST_EXAMPLES = 2**16, 2**31 - 1
+
 PATTERN_SIDE = 4
 NOISE_OFFSETS = 65_521  # a prime, so that the stride visits every offset
 NOISE_STRIDE = 40_503  # between examples, far more than a row of an image
@@ -55,11 +57,12 @@ def open_synthetic(*, image_size: int, channels: int, num_classes: int, num_exam
         num_examples: in each split.
 
     Raises:
-        UserError: a number is not positive.
+        UserError: a number is not positive, or beyond what labels and positions can be.
     """
-    for name, value in (("synthetic_classes", num_classes), ("synthetic_examples", num_examples)):
-        if value < 1:
-            raise UserError(f"data.{name} is {value}: give 1 or more")
+    given = ("synthetic_classes", num_classes, MOST_CLASSES), ("synthetic_examples", num_examples, MOST_EXAMPLES)
+    for name, value, most in given:
+        if not 1 <= value <= most:
+            raise UserError(f"data.{name} is {value}: give 1 or more, up to {most:,}")
 
     def split(name: str) -> SyntheticExamples:
         return SyntheticExamples(

@@ -167,6 +167,11 @@ def test_data_without_images_and_labels(create, tmp_path):
         ({"std": (0.0,)}, "data.std is"),
         ({"synthetic_classes": 0}, "data.synthetic_classes is 0"),
         ({"synthetic_examples": 0}, "data.synthetic_examples is 0"),
+        (
+            {"synthetic_classes": 10**22},
+            "data.synthetic_classes is 10000000000000000000000: give 1 or more, up to 65,536",
+        ),
+        ({"synthetic_examples": 2**31}, "data.synthetic_examples is 2147483648: give 1 or more, up to 2,147,483,647"),
     ],
 )
 def test_values_out_of_range(create, changes, message):
