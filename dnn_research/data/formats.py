@@ -41,6 +41,8 @@ class BaselineJpeg:
 
 def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
     """The frame header of a sequential, Huffman-coded JPEG of one or three components; None for any other file."""
+    if not encoded.startswith(JPEG):
+        return None
     position = 2
     while position + 20 < len(encoded) and encoded[position] == 0xFF:
         marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")

@@ -7,8 +7,8 @@
 
 Everything runs in one process, step by step in turn, so that a busy machine bears on all alike: contenders of ours, and
 a child process in the peer's Python that waits while we compute. The peer's networks mirror ours layer by layer: the
-same weights must give the same logits, loss and gradient, else nothing is measured. Synthetic images; nothing is
-written.
+same weights must give the same outputs and, where it is trained, loss and gradient, else nothing is measured.
+Synthetic images; nothing is written.
 """
 
 import argparse

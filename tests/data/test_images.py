@@ -229,7 +229,8 @@ def test_the_upper_rows_of_a_jpeg_are_those_of_the_whole(photo, subsampling):
     for channels in (1, 3):
         whole = images.decode(encoded, channels=channels)
         for needed in range(1, 118):
-            np.testing.assert_array_equal(top(encoded, needed, channels), whole[: len(top(encoded, needed, channels))])
+            upper = top(encoded, needed, channels)
+            np.testing.assert_array_equal(upper, whole[: len(upper)])
     # Marks for a new start stand between the rows that are left out: there the decoder says something else.
     assert len(top(encoded, 30)) == (117 if subsampling == "restarts" else 30)
 

@@ -23,7 +23,9 @@ import numpy as np
 from dnn_research import process
 from dnn_research.data import images, stream
 from dnn_research.data.batches import Batches
-from dnn_research.data.sources import Rows
+from dnn_research.data.damage import Reader
+from dnn_research.data.folder_source import ImageFiles
+from dnn_research.data.layout import LabelledFiles
 from dnn_research.tools.measuring import answering, memory
 from dnn_research.tools.measuring.input_turns import Request, take_batches
 from dnn_research.tools.measuring.jpegs import CROPPED, draw_window, names
@@ -33,8 +35,8 @@ class Loader:
     """From a position in the stream to an image of it: shuffled, decoded, cropped and mirrored at random."""
 
     def __init__(self, files: list[str]) -> None:
-        self.files = files
-        self.sound = np.zeros(len(files), bool)
+        examples = LabelledFiles(ImageFiles(Path(), files, channels=3), np.zeros(len(files), np.int32))
+        self.reader = Reader(examples, description="the files", skip=False)
         self.order, self.numbers = stream.Shuffle(len(files), seed=0), stream.RandomNumbers(0)
 
     def __call__(self, position: int) -> dict[str, Any]:
@@ -46,20 +48,14 @@ class Loader:
             window = draw_window(rng, height, width)
             return window[0] + window[2]
 
-        # As in training: an image is decoded whole when it is read first, and from then on only down to its crop.
-        if self.sound[index]:
-            image = read(self.files[index], rows)
-        else:
-            image = read(self.files[index])
-            rows(*image.shape[:2])
-            self.sound[index] = True
+        image, *_ = self.reader.read_or_substitute(index, rng, rows)
         return {"image": cropped(image, window, mirrored=rng.random() < 0.5), "index": np.int32(index)}
 
 
-def read(file: str, rows: Rows | None = None) -> np.ndarray:
-    """A decoded file: uint8 [h, w, 3]; with `rows` perhaps only from the top, see `images.decode`."""
+def read(file: str) -> np.ndarray:
+    """A decoded file: uint8 [h, w, 3]."""
     with open(file, "rb") as opened:
-        return images.decode(opened.read(), channels=3, rows=rows)
+        return images.decode(opened.read(), channels=3)
 
 
 def cropped(image: np.ndarray, window: tuple[int, ...], *, mirrored: bool) -> np.ndarray:

@@ -224,8 +224,8 @@ def check(case: Case, ours: Ours, peer: Peer) -> dict[str, dict[str, float]]:
     expected, found = our_outcome(case, ours), {}
     for variant in EAGER:
         answer = peer.ask("check", variant=variant)
-        outputs = np.load(peer.folder / "outputs.npy")
-        outcome = Outcome(outputs if case.trained else outputs.transpose(0, 2, 3, 1), answer)
+        # The peer's channels come first; logits have nothing else.
+        outcome = Outcome(np.moveaxis(np.load(peer.folder / "outputs.npy"), 1, -1), answer)
         found[variant] = expected.differences(outcome)
         for name, difference in found[variant].items():
             if not difference <= TOLERANCES[name]:
