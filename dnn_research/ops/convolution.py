@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dnn_research.ops import patches, planes, stock, winograd
+from dnn_research.ops import patches, planes, runs, stock, winograd
 from dnn_research.ops.blocks import Blocks
 from dnn_research.ops.depthwise import Depthwise
 from dnn_research.ops.lowering import by_platform
@@ -26,6 +26,8 @@ from dnn_research.ops.winograd import Winograd
 
 __all__ = ["Padding", "Pair", "conv"]
 
+# Channels, those in and those out, up to which neighbours are taken together.
+RUN_CHANNELS = 12
 # Channels of a block, the fewest and the most, with which a strided first layer is done in blocks.
 BLOCK_CHANNELS = (32, 64)
 # Channels up to which patches are gathered from planes.
@@ -132,6 +134,8 @@ def choose(shape: Shape, kernel: Shape, geometry: Geometry) -> Formulation:
         size = winograd.tile_size(height, width, taps, examples, min(channels, features))
         if size is not None and all(side < taps for pair in geometry.padding for side in pair):
             return Winograd(geometry.padding, size)
+    if channels + features <= RUN_CHANNELS and runs.fit(shape, kernel, geometry):
+        return Narrow(geometry)
     down, across = geometry.strides
     if down == across > 1 and BLOCK_CHANNELS[0] <= down**2 * channels <= BLOCK_CHANNELS[1] and min(kernel[:2]) > down:
         return Blocks(geometry, choose)
@@ -170,6 +174,16 @@ class Plain(Stock):
         turned = (*shape[:2], shape[3], shape[2])
         made = _gathered(gradient, turned, pad(images, self.geometry.padding), Geometry((1, 1), around))
         return made[::-1, ::-1].swapaxes(2, 3)
+
+
+class Narrow(Plain):
+    """Few channels, in runs of neighbours; the kernel's gradient gains nothing by them."""
+
+    def convolve(self, images: Array, kernel: Array) -> Array:
+        return runs.convolve(images, kernel, self.geometry)
+
+    def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
+        return runs.images_gradient(shape, kernel, gradient, self.geometry)
 
 
 def _gathered(images: Array, shape: Shape, gradient: Array, geometry: Geometry) -> Array:
