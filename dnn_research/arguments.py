@@ -1,9 +1,12 @@
-"""The parsers of all commands but `main`: a wrong argument ends as other errors do, in one line with status 1."""
+"""What all commands but `main` share: a wrong argument, as any error, ends in one line with status 1."""
 
 import argparse
+import os
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
-from dnn_research.errors import UserError, one_line
+from dnn_research.errors import Interrupted, UserError, one_line, said
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,3 +23,36 @@ class CaughtParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; --help lists the options")
+
+
+def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str = "interrupted") -> int:
+    """Runs a command and says on stderr, in one line, what stopped it.
+
+    Args:
+        command: returns its exit status; None is 0.
+        debug: errors are raised, for their traceback.
+        interrupted: what is said after Ctrl-C.
+
+    Returns:
+        The command's status; 1 after an error, 130 after Ctrl-C, 75 after a SIGTERM that was obeyed.
+    """
+    try:
+        status = command() or 0
+        # Here, not at exit: the reader may be gone.
+        sys.stdout.flush()
+        return status
+    except Interrupted as end:
+        print(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", file=sys.stderr)
+        return 75 if end.signal.name == "SIGTERM" else 130
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; the interpreter must not try to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {said(error)}", file=sys.stderr)
+        return 1

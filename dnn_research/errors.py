@@ -49,6 +49,13 @@ class Interrupted(Exception):
         self.signal = signal.Signals(number)
 
 
+def said(error: UserError | OSError) -> str:
+    """What a person is told of an error: of the system's, which file and what."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror or error}"
+    return str(error)
+
+
 def choose(table: Mapping[str, T], key: str, what: str) -> T:
     """`table[key]`, or one clear line that lists what there is; `what` says what is chosen."""
     if key not in table:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import flags
 
 from dnn_research import hosts, process, recipe
-from dnn_research.errors import Diverged, Interrupted, UserError
+from dnn_research.errors import Diverged, Interrupted, UserError, said
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "the recipe, FILE[:WORD,...]: configs/resnet152.py or configs/resnet152.py:smoke"
@@ -100,10 +100,8 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     except Diverged as error:
         hosts.leave()
         _fail(str(error), 3, debug)
-    except UserError as error:
-        _fail(str(error), 1, debug)
-    except OSError as error:
-        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1, debug)
+    except (UserError, OSError) as error:
+        _fail(said(error), 1, debug)
     except Exception as error:
         message = str(error).strip().splitlines()
         _fail(f"{type(error).__name__}: {message[0] if message else ''} (--debug shows where)", 1, debug)

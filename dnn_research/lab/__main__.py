@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import process
-from dnn_research.arguments import Parser
-from dnn_research.errors import Interrupted, UserError
+from dnn_research.arguments import Parser, answer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,28 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     known = parser.parse_args(arguments)
     process.show_plain_lines()
-    try:
+
+    def run() -> int:
         process.use_compilation_cache()
         # Here, not above: it imports jax, which a mistyped flag should not wait for.
         from dnn_research.lab import command
 
         return command.run(known)
-    except Interrupted as end:
-        print(f"interrupted by {end.signal.name}: {end}; the same command goes on from there", file=sys.stderr)
-        return 75 if end.signal.name == "SIGTERM" else 130
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except UserError as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if known.debug:
-            raise
-        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
-        return 1
+
+    interrupted = "interrupted; the same command goes on from the last checkpoint"
+    return answer(run, debug=known.debug, interrupted=interrupted)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ peaks, see `compiling/estimate.py`. `--tries` compiles the step so often, to fin
 takes minutes for a large network on few cores, 1 takes the recipe's batch alone.
 """
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 
 from dnn_research import parallel, recipe
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError, first_line
 from dnn_research.tools import collectives
 from dnn_research.tools.compiling import chips, estimate, step
@@ -186,37 +187,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
-    try:
-        strange = [argument for argument in rest if not argument.startswith("--config.")]
-        if strange:
-            raise UserError(f"unknown argument {strange[0]}")
-        if known.tries < 1:
-            raise UserError(f"--tries must be at least 1, not {known.tries}")
-        on = chips.named(known.topology)
-        overrides = [override.removeprefix("--") for override in rest]
-        # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
-        jax.config.update("jax_enable_compilation_cache", False)
-        jax.config.update("jax_platforms", "cpu")
-        dtype = recipe.load(known.config, overrides).config.train.dtype
+    return answer(lambda: _run(known, rest), debug=known.debug)
 
-        def say(made: Compiled) -> None:
-            if not known.json:
-                print(report(known.config, dtype, made, on), flush=True)
 
-        own, largest, limit = search(known.config, overrides, on, known.tries, say)
-    except UserError as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def _run(known: argparse.Namespace, rest: Sequence[str]) -> None:
+    strange = [argument for argument in rest if not argument.startswith("--config.")]
+    if strange:
+        raise UserError(f"unknown argument {strange[0]}")
+    if known.tries < 1:
+        raise UserError(f"--tries must be at least 1, not {known.tries}")
+    on = chips.named(known.topology)
+    overrides = [override.removeprefix("--") for override in rest]
+    # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_platforms", "cpu")
+    dtype = recipe.load(known.config, overrides).config.train.dtype
+
+    def say(made: Compiled) -> None:
+        if not known.json:
+            print(report(known.config, dtype, made, on), flush=True)
+
+    own, largest, limit = search(known.config, overrides, on, known.tries, say)
     if known.json:
         steps = {"own": own and as_data(own, on), "largest": as_data(largest, on)}
         print(json.dumps({"topology": on.name, "chips": on.size, "dtype": dtype, **steps, "limit": limit.__dict__}))
-        return 0
+        return
     if own is None:
         say(largest)
     print(_said_of_limit(own, largest, limit, on))
-    return 0
 
 
 def _said_of_limit(own: Compiled | None, largest: Compiled, limit: estimate.Limit, on: chips.Slice) -> str:

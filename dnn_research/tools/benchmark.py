@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from dnn_research import process
-from dnn_research.arguments import CaughtParser
+from dnn_research.arguments import CaughtParser, answer
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import networks
 from dnn_research.tools.measuring.networks import DTYPES, Entry
@@ -29,7 +29,8 @@ MODES = ("train", "inference")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
+
+    def command() -> None:
         if words[:1] == ["data"]:
             # Here, not above: it imports what decodes images.
             from dnn_research.tools.measuring import inputs
@@ -37,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             inputs.run(words[1:])
         else:
             _measure(*parse(words))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return answer(command, debug=False)
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import checkpoint, recipe, record
-from dnn_research.arguments import Parser
-from dnn_research.errors import UserError
+from dnn_research.arguments import Parser, answer
 from dnn_research.tools.curves import read
 
 # What metrics.jsonl says of a split besides its metrics.
@@ -108,13 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("other", type=Path, metavar="RUN_B", help="work directory of another")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     known = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         found = compare(known.one, known.other)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(found) if known.json else table(found, known.one, known.other))
-    return 0
+        print(json.dumps(found) if known.json else table(found, known.one, known.other))
+
+    return answer(command, debug=False)
 
 
 if __name__ == "__main__":

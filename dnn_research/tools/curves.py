@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.figure
 
 from dnn_research import record
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
@@ -66,20 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the picture, .png, .svg or .pdf")
     parser.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
     known = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         if known.output.exists() and not known.overwrite:
             raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
         figure = draw(known.workdirs)
-        known.output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(known.output, dpi=110)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"error: {known.output} cannot be written: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {known.output}")
-    return 0
+        try:
+            known.output.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(known.output, dpi=110)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{known.output} cannot be written: {error}") from error
+        print(f"wrote {known.output}")
+
+    return answer(command, debug=False)
 
 
 if __name__ == "__main__":

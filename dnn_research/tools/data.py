@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import data, recipe
-from dnn_research.arguments import CaughtParser
+from dnn_research.arguments import CaughtParser, answer
 from dnn_research.data.tfds_source import root_directory
 from dnn_research.errors import UserError, choose, construct
 from dnn_research.tools.examining import pictures, verification
@@ -25,9 +25,10 @@ from dnn_research.tools.preparing import PREPARATIONS, writing
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    try:
-        known, rest = _parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        known, rest = _parser().parse_known_args(words)
         strange = [word for word in rest if known.command == "prepare" or not word.startswith("--config.")]
         if strange:
             raise UserError(f"unknown argument {strange[0]}")
@@ -36,14 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _prepare(known)
             case "verify":
                 return _verify(known, _dataset(known.config, rest))
-            case "show":
+            case _:
                 return _show(known, _dataset(known.config, rest))
-    except (UserError, OSError) as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    raise AssertionError(known.command)
+
+    return answer(command, debug="--debug" in words)
 
 
 def _prepare(known: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import process
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError
 
 # Above so many classes a confusion matrix of every batch would take longer to fetch than the network takes.
@@ -27,14 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     known = _parser().parse_args(arguments)
     process.use_compilation_cache()
-    try:
-        _run(known)
-    except (UserError, OSError) as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return answer(lambda: _run(known), debug=known.debug)
 
 
 def _run(known: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 
 from dnn_research import checkpoint, evaluation, models
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.data import images, load_normalization, protocols
 from dnn_research.errors import UserError
 from dnn_research.tasks.task import Logits
@@ -163,28 +163,24 @@ def predict_files(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     known = _parser().parse_args(arguments)
+    return answer(lambda: _run(known), debug=known.debug)
+
+
+def _run(known: argparse.Namespace) -> int:
+    if known.top < 1 or known.batch_size < 1:
+        raise UserError("--top and --batch_size must be 1 or more")
+    labels = known.labels.read_text().splitlines() if known.labels else None
+    files = find_files(known.paths)
+    predictor = Predictor(known.workdir, known.checkpoint, ema=known.ema, labels=labels, batch_size=known.batch_size)
     unreadable, predictions = 0, []
-    try:
-        if known.top < 1 or known.batch_size < 1:
-            raise UserError("--top and --batch_size must be 1 or more")
-        labels = known.labels.read_text().splitlines() if known.labels else None
-        files = find_files(known.paths)
-        predictor = Predictor(
-            known.workdir, known.checkpoint, ema=known.ema, labels=labels, batch_size=known.batch_size
-        )
-        for result in predict_files(predictor, files, known.top, known.batch_size):
-            if isinstance(result, Prediction):
-                predictions.append(result)
-                if known.format == "table":
-                    print(_lines(result), flush=True)
-            else:
-                unreadable += 1
-                print(f"error: {result[0]}: {result[1]}", file=sys.stderr)
-    except (UserError, OSError) as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for result in predict_files(predictor, files, known.top, known.batch_size):
+        if isinstance(result, Prediction):
+            predictions.append(result)
+            if known.format == "table":
+                print(_lines(result), flush=True)
+        else:
+            unreadable += 1
+            print(f"error: {result[0]}: {result[1]}", file=sys.stderr)
     if known.format == "json":
         print(json.dumps([dataclasses.asdict(prediction) for prediction in predictions], indent=1))
     elif known.format == "csv":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError
 
 # LeNet-5 on the digits that ship in a package: the smallest network of all.
@@ -47,16 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default=CONFIG, help=f"another recipe (default: {CONFIG})")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known = parser.parse_args(arguments)
-    try:
-        return _run(known)
-    except (UserError, OSError) as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    return answer(lambda: _run(known), debug=known.debug, interrupted="interrupted; the same command goes on")
 
 
 def _run(known: argparse.Namespace) -> int:

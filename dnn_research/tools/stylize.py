@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from dnn_research import process
-from dnn_research.arguments import CaughtParser
+from dnn_research.arguments import CaughtParser, answer
 from dnn_research.errors import UserError
 
 PRESETS = ("gatys", "johnson")
@@ -29,8 +29,10 @@ Paint = Callable[[np.ndarray, str], np.ndarray]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    try:
-        known = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        known = _parser().parse_args(words)
         process.use_compilation_cache()
         jobs = plan(known.paths, known.output, overwrite=known.overwrite)
         # Here, not above: jax takes seconds to import, which a mistyped option should not cost.
@@ -38,11 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         paint = (painters.by_network if known.method == "network" else painters.by_optimization)(known)
         return run(jobs, paint, size=known.size, overwrite=known.overwrite)
-    except (UserError, OSError) as error:
-        if "--debug" in (arguments or sys.argv):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return answer(command, debug="--debug" in words)
 
 
 def plan(paths: Sequence[Path], output: Path, *, overwrite: bool) -> list[tuple[Path, Path]]:

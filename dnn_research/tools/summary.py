@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -25,7 +24,7 @@ from typing import Any, Literal
 import flax.linen as nn
 
 from dnn_research import data, models, recipe
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError, construct
 from dnn_research.models import tracing
 from dnn_research.models.initialization import Operation, trace
@@ -217,18 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strange = [argument for argument in rest if not argument.startswith("--config.")]
     if strange:
         parser.exit(1, f"error: unknown argument {strange[0]}\n")
-    try:
+
+    def command() -> None:
         config = recipe.load(known.config, [override.removeprefix("--") for override in rest]).config
-        print(_report(config.to_dict(), known), flush=True)
-    except UserError as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; the interpreter must not try to write the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        print(_report(config.to_dict(), known))
+
+    return answer(command, debug=known.debug)
 
 
 def _report(config: dict[str, Any], arguments: argparse.Namespace) -> str:

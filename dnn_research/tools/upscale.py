@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dnn_research import process
-from dnn_research.arguments import CaughtParser
+from dnn_research.arguments import CaughtParser, answer
 from dnn_research.errors import UserError
 from dnn_research.tools.stylize import plan, run
 
@@ -27,16 +27,15 @@ TILE, MARGIN = 192, 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    try:
-        known = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        known = _parser().parse_args(words)
         process.use_compilation_cache()
         jobs = plan(known.paths, known.output, overwrite=known.overwrite)
         return run(jobs, _painter(known), size=None, overwrite=known.overwrite)
-    except (UserError, OSError) as error:
-        if "--debug" in (arguments or sys.argv):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return answer(command, debug="--debug" in words)
 
 
 def _painter(known: argparse.Namespace) -> Callable[[np.ndarray, str], np.ndarray]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dnn_research import recipe
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError
 from dnn_research.tools.enduring.runs import Attempt, Run, leave_none_behind
 
@@ -44,16 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     strange = [argument for argument in rest if not (argument.startswith("--config.") and "=" in argument)]
     if strange:
         parser.exit(1, f"error: unknown argument {strange[0]}; a change of the config is --config.KEY=VALUE\n")
-    try:
-        return _run(known, tuple(override.removeprefix("--") for override in rest))
-    except (UserError, OSError) as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    overrides = tuple(override.removeprefix("--") for override in rest)
+    return answer(lambda: _run(known, overrides), debug=known.debug)
 
 
 def _run(known: argparse.Namespace, overrides: tuple[str, ...]) -> int:

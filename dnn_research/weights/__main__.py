@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer
 from dnn_research.errors import UserError
 from dnn_research.weights import bridge, comparison, conventions
 
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    try:
+
+    def command() -> None:
         strange = [word for word in rest if known.command != "import" or not word.startswith("--config.")]
         if strange:
             raise UserError(f"unknown argument {strange[0]}")
@@ -43,17 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bridge.export_weights(known.workdir, known.checkpoint, known.ema, known.lineage, known.output, _say)
         else:
             bridge.certify(known.workdir, known.output, _peer(known.peer_python, known.file), _say)
-    except UserError as error:
-        if known.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if known.debug:
-            raise
-        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return answer(command, debug=known.debug)
 
 
 def _parser() -> argparse.ArgumentParser:
