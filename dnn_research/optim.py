@@ -64,7 +64,10 @@ def steps(
     boundaries = boundary_steps or tuple(
         round(Fraction(str(e)) * length.steps_per_epoch) for e in boundary_epochs or ()
     )
-    rates = np.float32(learning_rate) * np.float32(factor) ** np.arange(len(boundaries) + 1, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        rates = np.float32(learning_rate) * np.float32(factor) ** np.arange(len(boundaries) + 1, dtype=np.float32)
+    if not np.isfinite(rates).all():
+        raise UserError(f"schedule.factor={factor} makes learning rates that are not finite: {rates.tolist()}")
     return lambda step: jnp.asarray(rates)[jnp.sum(step >= jnp.asarray(sorted(boundaries), jnp.int32))]
 
 

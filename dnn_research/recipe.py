@@ -264,15 +264,15 @@ def _kind(section: ConfigDict, key: str) -> type:
 
 
 def _assign(section: ConfigDict, key: str, value: Any) -> None:
-    if isinstance(section[key], float) and section.get_type(key) is int:
-        # A value computed from a whole number (0.1 * batch_size / 256) keeps the type of what it was computed from and
-        # would refuse a float: what is set outright replaces the computation.
-        del section[key]
-    elif isinstance(section[key], ConfigDict) and not isinstance(value, Mapping):
+    if isinstance(section[key], ConfigDict) and not isinstance(value, Mapping):
         raise TypeError("a section")
     if value is None:
         _take_back(section, key)
         return
+    if isinstance(section[key], float) and section.get_type(key) is int:
+        # A value computed from a whole number (0.1 * batch_size / 256) keeps the type of what it was computed from and
+        # would refuse a float: what is set outright replaces the computation.
+        del section[key]
     section[key] = value
     other = _other_unit(key)
     if other in section:
@@ -307,15 +307,25 @@ def _parse(text: str, kind: type) -> Any:
         return int(text.replace("_", ""))
     if kind is float:
         value = float(text)
-        if not math.isfinite(value):
-            raise ValueError(text)
+        _check_finite(value)
         return value
     if kind is tuple:
         if re.fullmatch(r"[A-Za-z_*/~][\w*?/.:~\[\]-]*(,[A-Za-z_*/~][\w*?/.:~\[\]-]*)*", text):
             return tuple(text.split(","))
         value = ast.literal_eval(text)
-        return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        _check_finite(items)
+        return items
     return text
+
+
+def _check_finite(value: Any) -> None:
+    """Raises ValueError for a number that is not finite, however deep in tuples."""
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            _check_finite(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
 
 
 def _describe(kind: type) -> str:

@@ -82,9 +82,14 @@ def test_odd_values_of_every_field(run, config):
 @pytest.mark.full
 @pytest.mark.parametrize("config", CONFIGS)
 def test_all_odd_values_of_every_field(run, config):
+    found = []
     for override in commands_for_overrides(config):
         arguments = ["--config", str(ROOT / config), override]
-        check(arguments, *run(arguments))
+        try:
+            check(arguments, *run(arguments))
+        except AssertionError as failure:
+            found.append(str(failure))
+    assert not found, "\n\n".join(found)
 
 
 MAIN = [
@@ -95,6 +100,13 @@ MAIN = [
     *(["--config", f"{ROOT}/configs/lenet.py:smoke", "--mode=eval"], ["--debug=maybe", "--config", "x"]),
     *(["--config", f"{ROOT}/configs/lenet.py:smoke", "--mode=eval", "--checkpoint", value] for value in VALUES[:20]),
     *(["--config", f"{ROOT}/configs/lenet.py:smoke", "--config.no.such=1"], ["--config.x"], ["--", "--"]),
+    ["--config", f"{ROOT}/configs/lenet.py:smoke", "--config.schedule.learning_rate=none"],
+    ["--config", f"{ROOT}/configs/resnet110_cifar10.py:smoke", "--config.schedule.boundary_epochs=(1,1e400)"],
+    [
+        "--config",
+        f"{ROOT}/configs/style_transfer.py:smoke",
+        f"--config.task.loss_network.model.width_factor={'9' * 23}",
+    ],
 ]
 
 

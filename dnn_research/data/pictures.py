@@ -6,6 +6,7 @@ Training data goes through `images.py`, which is faster and follows the referenc
 import dataclasses
 import hashlib
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,9 +171,16 @@ def read_still(locator: str) -> np.ndarray:
 
 
 def fit(image: np.ndarray, longer_side: int | None) -> np.ndarray:
-    """Scales uint8 [h, w, C] to that length of its longer side; None leaves it as it is."""
+    """Scales uint8 [h, w, C] to that length of its longer side; None leaves it as it is.
+
+    Raises:
+        UserError: a length that no picture has.
+    """
     if longer_side is None:
         return image
+    most = math.isqrt(MOST_PIXELS)
+    if not 1 <= longer_side <= most:
+        raise UserError(f"a picture's longer side can be made 1 to {most:,} pixels long, not {longer_side}")
     scale = longer_side / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     return images.resize(image, height, width)

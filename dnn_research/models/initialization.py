@@ -21,9 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from dnn_research.errors import UserError
 from dnn_research.ops.lowering import stock_operations
 
 Shape = tuple[int, ...]
+
+# Numbers of one leaf: 64 GiB of float32; the largest of a paper, VGG's fc6, has 2**27.
+MOST_NUMBERS = 2**34
 
 
 # Draws an array: (key, shape, dtype) -> array. Equal initializers draw equal arrays, and leaves that share one are
@@ -223,6 +227,13 @@ def trace(model: nn.Module, image_shape: Sequence[int]) -> Trace:
         program = jax.make_jaxpr(run)(
             jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         )
+    for leaf in notes.leaves:
+        numbers = math.prod(leaf.shape)
+        if numbers > MOST_NUMBERS:
+            raise UserError(
+                f"{'/'.join(leaf.path[1:])} would have the shape {leaf.shape}, {numbers:.3g} numbers, which no device "
+                f"holds; make the network narrower, or the images smaller"
+            )
     return Trace(notes.leaves, notes.operations, program, followed)
 
 

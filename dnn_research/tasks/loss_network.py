@@ -89,6 +89,8 @@ def create(
         UserError: no such run, network or layer.
     """
     choose(dict.fromkeys(RESCALINGS), rescale, "task.loss_network.rescale")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"task.loss_network.seed must be a whole number from 0 to 2**32 - 1, not {seed}")
     if weights == RANDOM:
         network = models.create(**model)
         size, mean, std = RANDOM_SIZE, RANDOM_MEAN, RANDOM_STD
