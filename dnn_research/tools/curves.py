@@ -68,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = parser.parse_args(arguments)
 
     def command() -> None:
-        if known.output.exists() and not known.overwrite:
-            raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
-        figure = draw(known.workdirs)
         try:
+            if known.output.exists() and not known.overwrite:
+                raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
+            figure = draw(known.workdirs)
             known.output.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(known.output, dpi=110)
         except (OSError, ValueError) as error:
