@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dnn_research.errors import Interrupted, UserError, one_line, said
@@ -23,6 +23,22 @@ class CaughtParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; --help lists the options")
+
+
+def config_overrides(rest: Sequence[str], *, allowed: bool = True) -> list[str]:
+    """The changes of a config, as `config.KEY=VALUE`, from the words that a parser did not know.
+
+    Args:
+        rest: the words, in which a change is `--config.KEY=VALUE`.
+        allowed: whether the command takes any.
+
+    Raises:
+        UserError: a word is something else.
+    """
+    for word in rest:
+        if not (allowed and word.startswith("--config.")):
+            raise UserError(f"unknown argument {word}")
+    return [word.removeprefix("--") for word in rest]
 
 
 def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str = "interrupted") -> int:

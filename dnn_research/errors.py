@@ -63,6 +63,12 @@ def choose(table: Mapping[str, T], key: str, what: str) -> T:
     return table[key]
 
 
+def check_seed(seed: int, name: str) -> None:
+    """Raises UserError for a seed that random numbers cannot be made from; `name` is how the user knows it."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{name} is {seed}: give 0 or more, and less than 2**32")
+
+
 def construct(constructor: Callable[..., T], name: str, section: Mapping[str, Any], **more: Any) -> T:
     """Calls `constructor(**section, **more)`; a key that it does not know or that is missing becomes one clear line.
 

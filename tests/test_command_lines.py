@@ -13,8 +13,9 @@ from dnn_research.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
+HUGE = "9" * 23
 VALUES = (
-    *("", "none", "True", "x", "-1", "0", "1", "0.5", "1e400", "nan", "inf", "-inf", "99999999999999999999999"),
+    *("", "none", "True", "x", "-1", "0", "1", "0.5", "1e400", "nan", "inf", "-inf", HUGE),
     *("(", "()", "(1,", "(1,2)", "(1,'x')", "('a',('b',))", "[]", "{}", "[[1]]", "lambda: 0", "__import__('os')"),
     *("ö", "\u202e", "\U0001f600", "\x00", "a\nb", "%s", "${HOME}", "../../etc", "/", "/dev/null", "~", "x" * 5000),
     *("1,2", "a,b", "*", "[", "train", "1_000", "0x10", "(" * 300, "1" * 5000),
@@ -102,11 +103,10 @@ MAIN = [
     *(["--config", f"{ROOT}/configs/lenet.py:smoke", "--config.no.such=1"], ["--config.x"], ["--", "--"]),
     ["--config", f"{ROOT}/configs/lenet.py:smoke", "--config.schedule.learning_rate=none"],
     ["--config", f"{ROOT}/configs/resnet110_cifar10.py:smoke", "--config.schedule.boundary_epochs=(1,1e400)"],
-    [
-        "--config",
-        f"{ROOT}/configs/style_transfer.py:smoke",
-        f"--config.task.loss_network.model.width_factor={'9' * 23}",
-    ],
+    ["--config", f"{ROOT}/configs/resnet110_cifar10.py:smoke", f"--config.schedule.factor={HUGE}"],
+    ["--config", f"{ROOT}/configs/style_transfer.py:smoke", f"--config.task.loss_network.model.width_factor={HUGE}"],
+    ["--config", f"{ROOT}/configs/style_transfer.py:smoke", f"--config.task.loss_network.seed={HUGE}"],
+    ["--config", f"{ROOT}/configs/style_transfer.py:smoke", f"--config.task.style_size={HUGE}"],
 ]
 
 

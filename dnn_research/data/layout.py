@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from dnn_research.data.sources import Examples, Rows, read_top
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, check_seed
 
 # What people call their splits; a recipe's word for one of them finds another word of its group, then of the next.
 TRAINING = ("train", "training")
@@ -189,8 +189,7 @@ def hold_out(whole: Labelled, *, fraction: float, seed: int) -> dict[str, Exampl
     """
     if not 0 < fraction < 1:
         raise UserError(f"data.holdout_fraction is {fraction}: give a number between 0 and 1, such as 0.1")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"data.holdout_seed is {seed}: give 0 or more, and less than 2**32")
+    check_seed(seed, "data.holdout_seed")
     held = np.zeros(len(whole), bool)
     for label in np.unique(whole.labels):
         own = np.flatnonzero(whole.labels == label)

@@ -19,7 +19,7 @@ from dnn_research.data.damage import Reader
 from dnn_research.data.normalization import Normalization
 from dnn_research.data.protocols import Protocol
 from dnn_research.data.sources import Examples
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, check_seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,8 +172,7 @@ class Dataset:
                 f"data.augment mixes examples in pairs, and a process has {batch_size // process_count} of the "
                 f"{batch_size} of a batch: make batch_size a multiple of twice the number of processes"
             )
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed is {seed}: give 0 or more, and less than 2**32")
+        check_seed(seed, "seed")
         load = LoadForTraining(
             self._train_reader,
             mark_replaced=self.skip_damaged,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dnn_research import checkpoint, models
 from dnn_research.data import images
 from dnn_research.data.builtin import photo_patches
-from dnn_research.errors import UserError, choose
+from dnn_research.errors import UserError, check_seed, choose
 from dnn_research.models.layers import Activations
 from dnn_research.tasks.task import Tree
 
@@ -89,8 +89,7 @@ def create(
         UserError: no such run, network or layer.
     """
     choose(dict.fromkeys(RESCALINGS), rescale, "task.loss_network.rescale")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"task.loss_network.seed must be a whole number from 0 to 2**32 - 1, not {seed}")
+    check_seed(seed, "task.loss_network.seed")
     if weights == RANDOM:
         network = models.create(**model)
         size, mean, std = RANDOM_SIZE, RANDOM_MEAN, RANDOM_STD

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from dnn_research import parallel, recipe
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, config_overrides
 from dnn_research.errors import UserError, first_line
 from dnn_research.tools import collectives
 from dnn_research.tools.compiling import chips, estimate, step
@@ -191,23 +191,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(known: argparse.Namespace, rest: Sequence[str]) -> None:
-    strange = [argument for argument in rest if not argument.startswith("--config.")]
-    if strange:
-        raise UserError(f"unknown argument {strange[0]}")
+    given = config_overrides(rest)
     if known.tries < 1:
         raise UserError(f"--tries must be at least 1, not {known.tries}")
     on = chips.named(known.topology)
-    overrides = [override.removeprefix("--") for override in rest]
     # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
     jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_platforms", "cpu")
-    dtype = recipe.load(known.config, overrides).config.train.dtype
+    dtype = recipe.load(known.config, given).config.train.dtype
 
     def say(made: Compiled) -> None:
         if not known.json:
             print(report(known.config, dtype, made, on), flush=True)
 
-    own, largest, limit = search(known.config, overrides, on, known.tries, say)
+    own, largest, limit = search(known.config, given, on, known.tries, say)
     if known.json:
         steps = {"own": own and as_data(own, on), "largest": as_data(largest, on)}
         print(json.dumps({"topology": on.name, "chips": on.size, "dtype": dtype, **steps, "limit": limit.__dict__}))

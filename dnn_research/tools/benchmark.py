@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from dnn_research import process
-from dnn_research.arguments import CaughtParser, answer
+from dnn_research.arguments import CaughtParser, answer, config_overrides
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import networks
 from dnn_research.tools.measuring.networks import DTYPES, Entry
@@ -62,11 +62,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--quick", action="store_true", help="no fresh processes: no peak memory, no start-up times")
     parser.add_argument("--json", action="store_true", help="prints one JSON object; the table goes to stderr")
     known, rest = parser.parse_known_args(arguments)
-    strange = [argument for argument in rest if not argument.startswith("--config.")]
-    if strange:
-        raise UserError(f"unknown argument {strange[0]}")
-    _check(known, rest)
-    return known, [override.removeprefix("--") for override in rest]
+    given = config_overrides(rest)
+    _check(known, given)
+    return known, given
 
 
 def _check(known: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from dnn_research.arguments import Parser
+from dnn_research.arguments import Parser, answer, config_overrides
 from dnn_research.errors import UserError
 from dnn_research.tools.compiling import step
 from dnn_research.tools.compiling.program import Program
@@ -89,27 +89,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compare", metavar="KEY=VALUE,VALUE", help="count for each of these values of a field")
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
     known, rest = parser.parse_known_args(arguments)
-    try:
-        strange = [argument for argument in rest if not argument.startswith("--config.")]
-        if strange:
-            raise UserError(f"unknown argument {strange[0]}")
+
+    def command() -> None:
+        given = config_overrides(rest)
         key, equals, values = (known.compare or "").partition("=")
         if known.compare and not equals:
             raise UserError(f"--compare {known.compare} lacks its values; write it as --compare KEY=VALUE,VALUE")
-        given = [override.removeprefix("--") for override in rest]
         changes = {f"{key}={value}": [f"{key}={value}"] for value in values.split(",")} if equals else {"as it is": []}
         found = {name: of_train_step(known.config, [*given, *change]) for name, change in changes.items()}
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if known.json:
-        as_data: dict[str, Any] = {name: [dataclasses.asdict(c) for c in those] for name, those in found.items()}
-        print(json.dumps({"devices": jax.device_count(), **as_data}))
-        return 0
-    print(f"{known.config}, {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for name, those in found.items():
-        print(f"\n{name}\n{table(those)}")
-    return 0
+        if known.json:
+            as_data: dict[str, Any] = {name: [dataclasses.asdict(c) for c in those] for name, those in found.items()}
+            print(json.dumps({"devices": jax.device_count(), **as_data}))
+            return
+        print(f"{known.config}, {jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
+        for name, those in found.items():
+            print(f"\n{name}\n{table(those)}")
+
+    return answer(command, debug=False)
 
 
 def _size(type_: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import data, recipe
-from dnn_research.arguments import CaughtParser, answer
+from dnn_research.arguments import CaughtParser, answer, config_overrides
 from dnn_research.data.tfds_source import root_directory
 from dnn_research.errors import UserError, choose, construct
 from dnn_research.tools.examining import pictures, verification
@@ -29,16 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         known, rest = _parser().parse_known_args(words)
-        strange = [word for word in rest if known.command == "prepare" or not word.startswith("--config.")]
-        if strange:
-            raise UserError(f"unknown argument {strange[0]}")
+        given = config_overrides(rest, allowed=known.command != "prepare")
         match known.command:
             case "prepare":
                 return _prepare(known)
             case "verify":
-                return _verify(known, _dataset(known.config, rest))
+                return _verify(known, _dataset(known.config, given))
             case _:
-                return _show(known, _dataset(known.config, rest))
+                return _show(known, _dataset(known.config, given))
 
     return answer(command, debug="--debug" in words)
 
@@ -81,8 +79,8 @@ def _show(known: argparse.Namespace, dataset: data.Dataset) -> int:
     return 0
 
 
-def _dataset(config: str, overrides: Sequence[str]) -> data.Dataset:
-    chosen = recipe.load(config, [word.removeprefix("--") for word in overrides]).config.to_dict()
+def _dataset(config: str, given: Sequence[str]) -> data.Dataset:
+    chosen = recipe.load(config, given).config.to_dict()
     return construct(data.create, "config.data", chosen["data"])
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research.arguments import Parser, answer
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, check_seed
 
 # LeNet-5 on the digits that ship in a package: the smallest network of all.
 CONFIG = "configs/lenet.py:laptop"
@@ -56,8 +56,7 @@ def _run(known: argparse.Namespace) -> int:
     for name in ("faults", "minutes"):
         if getattr(known, name) is not None and getattr(known, name) <= 0:
             raise UserError(f"--{name} is {getattr(known, name)}: give more than 0")
-    if not 0 <= known.seed < 2**32:
-        raise UserError(f"--seed is {known.seed}: give 0 or more, and less than 2**32")
+    check_seed(known.seed, "--seed")
     from dnn_research import recipe
     from dnn_research.tools.enduring.endurance import Endurance
     from dnn_research.tools.enduring.runs import leave_none_behind

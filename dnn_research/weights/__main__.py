@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, config_overrides
 from dnn_research.errors import UserError
 from dnn_research.weights import bridge, comparison, conventions
 
@@ -23,16 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = parser.parse_known_args(arguments)
 
     def command() -> None:
-        strange = [word for word in rest if known.command != "import" or not word.startswith("--config.")]
-        if strange:
-            raise UserError(f"unknown argument {strange[0]}")
+        given = config_overrides(rest, allowed=known.command == "import")
         if known.command == "import":
             bridge.import_weights(
                 bridge.Import(
                     known.file,
                     known.lineage,
                     known.config,
-                    [word.removeprefix("--") for word in rest],
+                    given,
                     known.workdir,
                     known.mean,
                     known.std,

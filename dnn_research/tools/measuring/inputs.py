@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import data, recipe
-from dnn_research.arguments import CaughtParser
+from dnn_research.arguments import CaughtParser, config_overrides
 from dnn_research.errors import UserError, construct
 from dnn_research.tools.measuring import input_race, input_stages, machine, peer
 
@@ -56,10 +56,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of a turn (default 3)")
     parser.add_argument("--json", action="store_true", help="prints one JSON object; the table goes to stderr")
     known, rest = parser.parse_known_args(words)
-    strange = [word for word in rest if not word.startswith("--config.")]
-    if strange:
-        raise UserError(f"unknown argument {strange[0]}")
-    if rest and not known.config:
+    given = config_overrides(rest)
+    if given and not known.config:
         raise UserError("--config.KEY=VALUE goes with --config FILE")
     if known.config and (known.peer or known.files):
         raise UserError("--peer and --files are without --config: they have operations of their own")
@@ -73,7 +71,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UserError(f"--{option} is {value}: give 1 or more")
     if known.seconds <= 0:
         raise UserError(f"--seconds is {known.seconds}: give more than 0")
-    return known, [override.removeprefix("--") for override in rest]
+    return known, given
 
 
 def _measure_recipe(known: argparse.Namespace, overrides: Sequence[str]) -> None:
