@@ -470,9 +470,14 @@ def initialize_from(
         exclude: top-level layer names, such as `fc`, that keep their fresh values.
 
     Raises:
-        UserError: a leaf that is wanted is absent there or has another shape.
+        UserError: there is no checkpoint; a leaf that is wanted is absent there or has another shape.
     """
     path = Path(source)
+    if not (path / MANIFEST).exists() and not finished(path / "checkpoints"):
+        raise UserError(
+            f"checkpoint.init_from: there is no finished checkpoint in {path / 'checkpoints'}; train that run first or "
+            f"name another"
+        )
     folder = path if (path / MANIFEST).exists() else find(path)
     loaded = load_variables(folder)
     held = {"params": params, **model_state}

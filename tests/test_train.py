@@ -393,7 +393,7 @@ def test_initialising_from_another_run(tmp_path, devices, capsys):
         ("eval.batch_size=0", "at least 1"),
         ("task.name=detection", "unknown task 'detection'; known: classification"),
         ("schedule.name=step", "did you mean 'steps'"),
-        ("checkpoint.init_from=/nowhere", "no finished checkpoint"),
+        ("checkpoint.init_from=/nowhere", "no finished checkpoint in /nowhere/checkpoints; train that run first"),
     ],
 )
 def test_bad_input_is_one_clear_line_before_anything_is_written(tmp_path, devices, override, message):

@@ -34,9 +34,12 @@ def run(known: argparse.Namespace) -> int:
         for row in rows:
             choose(chosen.rows, row, f"row of {chosen.path}")
         missing = sweep.missing(rows)
-        print(plan.show(sweep, missing, time_steps=known.cluster != "slurm"), flush=True)
+        planned = plan.make(sweep, missing, time_steps=known.cluster != "slurm")
+        print(planned.text, flush=True)
         if known.dry_run:
             return 0
+        for row, problem in planned.problems.items():
+            raise UserError(f"row {row} cannot run, so none was begun: {problem}")
         failed = _run_as_jobs(sweep, missing, known) if known.cluster else _run_here(sweep, missing, known.minutes)
         _measure_networks(sweep)
     _report(sweep, publish=known.publish)

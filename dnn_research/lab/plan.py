@@ -1,7 +1,8 @@
 """What an experiment is going to run and how long it will take, before it does."""
 
+import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dnn_research import recipe
 from dnn_research.errors import UserError, read_json
@@ -10,8 +11,21 @@ from dnn_research.lab.statistics import seeds_needed
 from dnn_research.lab.sweep import Run, Sweep
 
 
-def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
-    """The plan as text: rows, what is left of each, and the time from finished runs or from a few steps of the row.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is going to run.
+
+    Attributes:
+        text: rows, what is left of each, and the time it will take.
+        problems: the rows of which not even a few steps can run, with what is to be mended.
+    """
+
+    text: str
+    problems: Mapping[str, str]
+
+
+def make(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> Plan:
+    """The plan, with times from finished runs or from a few steps of the row.
 
     Args:
         sweep: the experiment in its directory.
@@ -26,7 +40,7 @@ def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
         f"{len(experiment.rows)} rows x {len(experiment.seeds)} seeds ({tests} comparisons need {seeds_needed(tests)}) "
         f"in {sweep.directory}; {len(left)} runs are left",
     ]
-    total, open_rows = 0.0, 0
+    total, open_rows, problems = 0.0, 0, {}
     for row, differences in experiment.rows.items():
         count = sum(run.row == row for run in left)
         changes = ", ".join(f"{path}={value}" for path, value in differences.items()) or "as the baseline's recipe"
@@ -34,6 +48,8 @@ def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
         if not count:
             said = "not chosen" if sweep.missing([row]) else "done"
         elif time is None:
+            if time_steps:
+                problems[row] = how
             said = f"time not known: {how}"
             open_rows += 1
         else:
@@ -43,7 +59,7 @@ def show(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> str:
         lines.append(f"  {row:<24} {said}; {changes}")
     more = f", and {open_rows} rows whose time is not known" if open_rows else ""
     lines.append(f"estimated time: {_minutes(total)}{more}")
-    return "\n".join(lines)
+    return Plan("\n".join(lines), problems)
 
 
 def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None, str]:

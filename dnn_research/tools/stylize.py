@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         process.use_compilation_cache()
         jobs = plan(known.paths, known.output, overwrite=known.overwrite)
         # Here, not above: jax takes seconds to import, which a mistyped option should not cost.
-        from dnn_research.tools import painters
+        from dnn_research.tools.painting import painters
 
         paint = (painters.by_network if known.method == "network" else painters.by_optimization)(known)
         return run(jobs, paint, size=known.size, overwrite=known.overwrite)

@@ -77,7 +77,7 @@ def _painter(known: argparse.Namespace) -> Callable[[np.ndarray, str], np.ndarra
 
 def in_tiles(image: np.ndarray, factor: int, enlarge: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Enlarges uint8 [h, w, 3] tile by tile: uint8 [factor h, factor w, 3]."""
-    from dnn_research.tools.tiles import spans
+    from dnn_research.tools.painting.tiles import spans
 
     height, width = image.shape[:2]
     made = np.empty((height * factor, width * factor, 3), np.uint8)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dnn_research.errors import UserError
 from dnn_research.lab import __main__ as lab
 from dnn_research.lab import cost, plan
 from dnn_research.lab.sweep import Sweep
@@ -28,6 +29,21 @@ def test_a_dry_run_shows_rows_and_time_and_runs_nothing(tiny_experiment, tmp_pat
     assert not (tmp_path / "work/laptop").exists()
 
 
+def test_a_row_that_cannot_run_stops_the_sweep_before_its_first_run(tiny_experiment, tmp_path, capsys, monkeypatch):
+    def timed(recipe):
+        if recipe.config.model.residual:
+            raise UserError("train the other network first")
+        return cost.Time(10.0, 60.0)
+
+    monkeypatch.setattr(cost, "timed", timed)
+    held = tiny_experiment()
+    assert command(held, tmp_path / "work", "--dry_run") == 0
+    assert "and 1 rows whose time is not known" in capsys.readouterr().out
+    assert command(held, tmp_path / "work") == 1
+    assert "row residual cannot run, so none was begun: train the other network first" in capsys.readouterr().err
+    assert not (tmp_path / "work/laptop").exists()
+
+
 def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, capsys):
     held, work = tiny_experiment(), tmp_path / "work"
     assert command(held, work, "--rows", "plain", "--minutes", "0") == 0  # no run is begun
@@ -39,7 +55,7 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
     assert (held.path.parent / "results/tiny-laptop/report.html").exists()
     assert "shortcuts help" in (held.path.parent / "LEDGER.md").read_text()
     sweep = Sweep(held, work)
-    assert "5 x " in plan.show(sweep, sweep.missing(held.rows), time_steps=False)
+    assert "5 x " in plan.make(sweep, sweep.missing(held.rows), time_steps=False).text
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dnn_research.data import load_normalization, pictures
 from dnn_research.errors import UserError
 from dnn_research.models.transform_net import TransformNet
 from dnn_research.tasks import objective, pixels
-from dnn_research.tools import tiles
+from dnn_research.tools.painting import tiles
 from dnn_research.tools.stylize import Paint
 
 # What --method optimize minimizes unless told otherwise. `gatys`: VGG-19 with average pooling, alpha / beta = 1e-3, no

@@ -10,7 +10,7 @@ from dnn_research.data import Normalization
 from dnn_research.data.builtin.photo_patches import read_photo
 from dnn_research.errors import UserError
 from dnn_research.models import transform_net
-from dnn_research.tools import tiles
+from dnn_research.tools.painting import tiles
 
 MEAN = (123.68, 116.779, 103.939)
 NORMALIZE = Normalization(name="channel", mean=MEAN, std=(1.0, 1.0, 1.0), arrays={})

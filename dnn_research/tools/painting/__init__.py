@@ -1,0 +1,1 @@
+"""What `tools.stylize` and `tools.upscale` make pictures with."""
