@@ -7,12 +7,18 @@ It is the very step that training runs, compiled by the accelerator's own compil
 it compiles, the memory that it takes and the collectives that it holds are facts; times are estimates from published
 peaks, see `compiling/estimate.py`. `--tries` compiles the step so often, to find the largest batch that fits: each
 takes minutes for a large network on few cores, 1 takes the recipe's batch alone.
+
+All of it happens in a process of its own: where the compiler crashes, a line says so.
 """
 
 import argparse
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -187,14 +193,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
-    return answer(lambda: _run(known, rest), debug=known.debug)
+    return answer(lambda: _in_a_process(known, rest), debug=known.debug)
 
 
-def _run(known: argparse.Namespace, rest: Sequence[str]) -> None:
+def _in_a_process(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Checks what can be checked at once, and compiles elsewhere: a compiler that crashes takes its process along."""
     given = config_overrides(rest)
     if known.tries < 1:
         raise UserError(f"--tries must be at least 1, not {known.tries}")
     on = chips.named(known.topology)
+    recipe.load(known.config, given)
+    child = multiprocessing.get_context("spawn").Process(target=_compile, args=(known, given, on), daemon=True)
+    child.start()
+    child.join()
+    if child.exitcode and child.exitcode < 0:
+        raise UserError(
+            f"the compiler for {on.chip.name} crashed ({signal.Signals(-child.exitcode).name}); what it said of it "
+            "stands above. Another --topology, batch_size or version of libtpu may do"
+        )
+    return child.exitcode or 0
+
+
+def _compile(known: argparse.Namespace, given: Sequence[str], on: chips.Slice) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says that it was interrupted
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    sys.exit(answer(lambda: _run(known, given, on), debug=known.debug))
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(known: argparse.Namespace, given: Sequence[str], on: chips.Slice) -> None:
     # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
     jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_platforms", "cpu")

@@ -34,6 +34,18 @@ def test_bad_arguments_end_in_one_line(capsys, arguments, message):
     assert message in error and error.count("\n") == 1
 
 
+def test_a_compiler_that_crashes_is_one_line(tmp_path, capfd):
+    config = tmp_path / "crash.py"
+    config.write_text(
+        "import multiprocessing, os, signal\n"
+        "from configs.quickstart import get_config\n"
+        "if multiprocessing.parent_process(): os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    assert aot.main(["--config", str(config), "--topology", "v6e:2x4"]) == 1
+    error = capfd.readouterr().err
+    assert "error: the compiler for v6e crashed (SIGSEGV)" in error and error.count("\n") == 1
+
+
 def test_without_the_compiler_the_line_says_what_to_install(monkeypatch):
     def missing(*_, **__):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
