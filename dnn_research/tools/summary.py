@@ -24,7 +24,7 @@ from typing import Any, Literal
 import flax.linen as nn
 
 from dnn_research import data, models, recipe
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, config_overrides
 from dnn_research.errors import UserError, construct
 from dnn_research.models import tracing
 from dnn_research.models.initialization import Operation, trace
@@ -213,12 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fold", action="store_true", help="one line for a convolution and its normalization")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
-    strange = [argument for argument in rest if not argument.startswith("--config.")]
-    if strange:
-        parser.exit(1, f"error: unknown argument {strange[0]}\n")
 
     def command() -> None:
-        config = recipe.load(known.config, [override.removeprefix("--") for override in rest]).config
+        config = recipe.load(known.config, config_overrides(rest)).config
         print(_report(config.to_dict(), known))
 
     return answer(command, debug=known.debug)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dnn_research import recipe
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, config_overrides
 from dnn_research.errors import UserError
 from dnn_research.tools.enduring.runs import Attempt, Run, leave_none_behind
 
@@ -41,14 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    strange = [argument for argument in rest if not (argument.startswith("--config.") and "=" in argument)]
-    if strange:
-        parser.exit(1, f"error: unknown argument {strange[0]}; a change of the config is --config.KEY=VALUE\n")
-    overrides = tuple(override.removeprefix("--") for override in rest)
-    return answer(lambda: _run(known, overrides), debug=known.debug)
+    return answer(lambda: _run(known, rest), debug=known.debug)
 
 
-def _run(known: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+def _run(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    overrides = tuple(config_overrides(rest))
     if known.steps < 1:
         raise UserError(f"--steps is {known.steps}: give 1 or more")
     for override in overrides:

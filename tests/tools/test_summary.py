@@ -405,5 +405,4 @@ def test_command_names_what_is_wrong(capsys):
     assert summary.main(["--config", "configs/resnet152.py", "--config.model.depth=51"]) == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1] == "error: resnet has no depth 51; it has 18, 34, 50, 101, 152"
-    with pytest.raises(SystemExit, match="1"):
-        summary.main(["--config", "configs/resnet152.py", "--model", "vgg"])
+    assert summary.main(["--config", "configs/resnet152.py", "--model", "vgg"]) == 1
