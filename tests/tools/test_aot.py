@@ -116,7 +116,8 @@ def test_the_recipes_own_step_is_told_before_others_are_compiled(monkeypatch):
         ("configs/quickstart.py", "v5e:2x4", ["--config.batch_size=64"]),
         ("configs/quickstart.py", "v4:2x2x1", ["--config.batch_size=64", "--config.train.dtype=bfloat16"]),
         ("configs/alexnet.py:laptop", "v5p:2x2x1", ["--config.model.towers=2"]),
-        ("configs/style_transfer.py:smoke", "v6e:2x4", ["--config.batch_size=8"]),
+        ("configs/quickstart.py", "v6e:2x4", ["--config.batch_size=64"]),
+        ("configs/style_transfer.py:smoke", "v5e:2x4", ["--config.batch_size=8"]),
     ],
 )
 def test_compiles_for_tpus(config, topology, overrides):
