@@ -7,10 +7,6 @@ Rows: from scratch; all layers from the trained network and moved at one rate; t
 one's; the new layer alone (batch normalization keeps its running statistics). Same images, order and augmentation for
 all rows of a seed.
 
-Seen at the laptop scale (seeds 0 to 4, 300 steps, 2026-11-25), error on 1,697 digits, mean and standard deviation, and
-paired difference from scratch with its standard error: scratch 10.5 +- 1.3 %; all 6.4 +- 2.2 %, -4.1 +- 1.0 points;
-tenth 6.8 +- 1.5 %, -3.7 +- 0.7; head 19.4 +- 0.7 %, +8.9 +- 0.7. At full scale: not yet run.
-
 Command: python -m dnn_research.main --config experiments/finetune.py:all,laptop
 (`:laptop` starts from the quick start's network: run configs/quickstart.py first.)
 """
