@@ -3,10 +3,11 @@
     python -m dnn_research.tools.aot --config configs/resnet152.py --topology v5e:2x4
         [--tries 3] [--json] [--config.train.dtype=bfloat16 ...]
 
-It is the very step that training runs, compiled by the accelerator's own compiler (the extra `aot`; no hardware): that
-it compiles, the memory that it takes and the collectives that it holds are facts; times are estimates from published
-peaks, see `compiling/estimate.py`. `--tries` compiles the step so often, to find the largest batch that fits: each
-takes minutes for a large network on few cores, 1 takes the recipe's batch alone.
+It is the very step that training runs, compiled by the accelerator's own compiler with no hardware (for TPUs the extra
+`aot`, for GPUs, such as h100:8, jax's CUDA plugin): that it compiles, the memory that it takes and the collectives that
+it holds are facts; times are estimates from published peaks, see `compiling/estimate.py`. `--tries` compiles the step
+so often, to find the largest batch that fits: each takes minutes for a large network on few cores, 1 takes the recipe's
+batch alone.
 
 All of it happens in a process of its own: where the compiler crashes, a line says so.
 """
@@ -33,6 +34,11 @@ from dnn_research.tools import collectives
 from dnn_research.tools.compiling import chips, estimate, step
 from dnn_research.tools.compiling.program import Program
 
+GPU_MEMORY_NOTE = (
+    "    without the room that cuDNN takes, which it chooses on the GPU; of a card's memory JAX takes three quarters\n"
+    "    unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
@@ -41,7 +47,7 @@ class Compiled:
     Attributes:
         cost, memory: what it does and needs.
         forward_multiply_adds: of one image, as `tools.summary` counts them.
-        xla_flops, xla_bytes: XLA's own count, in which the body of a loop counts once.
+        xla_flops, xla_bytes: XLA's own count, in which the body of a loop counts once; 0 where it does not count.
         collectives: what it exchanges.
         seconds: that compiling took.
     """
@@ -55,8 +61,10 @@ class Compiled:
     seconds: float
 
 
-def compile_step(config: str, overrides: Sequence[str], devices: Sequence[jax.Device]) -> Compiled | None:
-    """Compiles the train step of a recipe for these devices; None if it does not fit into their memory.
+def compile_step(
+    config: str, overrides: Sequence[str], devices: Sequence[jax.Device], capacity: float
+) -> Compiled | None:
+    """Compiles the train step of a recipe for these devices; None if it does not fit into so many bytes on each.
 
     Raises:
         UserError: something is wrong with the recipe, or it does not fit the number of devices.
@@ -73,12 +81,19 @@ def compile_step(config: str, overrides: Sequence[str], devices: Sequence[jax.De
         program = compiled.as_text()
         found = collectives.count(program, len(devices))
         cost = estimate.Cost(
-            made.setup.batch_size, made.multiply_adds(), Program(program).traffic(), sum(c.sent for c in found)
+            made.setup.batch_size,
+            made.multiply_adds(),
+            Program(program).traffic(),
+            sum(c.sent for c in found),
+            made.setup.training.dtype,
         )
-        theirs = compiled.cost_analysis()
+        memory = estimate.memory(compiled.memory_analysis())
+        if memory.total > capacity:  # for a GPU, the compiler does not say so
+            return None
+        theirs = compiled.cost_analysis() or {}
         return Compiled(
             cost,
-            estimate.memory(compiled.memory_analysis()),
+            memory,
             made.forward_multiply_adds(),
             theirs.get("flops", 0.0),
             theirs.get("bytes accessed", 0.0),
@@ -113,7 +128,7 @@ def search(
     def total(share: int) -> int | None:
         size = share * shares * setup.training.accumulate_steps
         print(f"compiling for {on.name}: {size:,} images a step ...", file=sys.stderr, flush=True)
-        steps[share] = compile_step(config, [*overrides, f"batch_size={size}"], devices)
+        steps[share] = compile_step(config, [*overrides, f"batch_size={size}"], devices, on.chip.memory)
         fitting = steps[share]
         if fitting and share == first:
             say(fitting)
@@ -133,33 +148,38 @@ def search(
     return steps[first], largest, in_images
 
 
-def report(name: str, dtype: str, made: Compiled, on: chips.Slice) -> str:
+def report(name: str, made: Compiled, on: chips.Slice) -> str:
     """The step as text."""
     cost, memory = made.cost, made.memory
     times = estimate.roofline(cost, on)
     images = cost.batch_size / on.size
+    theirs = f"; by XLA {made.xla_bytes / 1e9:,.2f} GB, the body of a loop once, the chip's own memory included"
     lines = [
-        f"{name}, {dtype}, {cost.batch_size:,} images a step on {on.name} ({on.size} chips, {images:g} images a chip), "
-        f"compiled in {made.seconds:.0f} s; jax {jax.__version__}, libtpu {metadata.version('libtpu')}",
+        f"{name}, {cost.dtype}, {cost.batch_size:,} images a step on {on.name} ({on.size} chips, {images:g} images a "
+        f"chip), compiled in {made.seconds:.0f} s; jax {jax.__version__}, {_compiler(on.chip)}",
         "",
         "on each chip, in one step",
         f"  multiply-adds          {cost.multiply_adds / 1e9:,.1f} G, {2 * cost.multiply_adds / 1e12:,.3f} TFLOP",
         f"    by tools.summary     {made.forward_multiply_adds / 1e9:,.3f} G an image forward: "
         f"{cost.multiply_adds / (made.forward_multiply_adds * images):.2f} times that",
-        f"    by XLA               {made.xla_flops / 1e12:,.3f} TFLOP, the body of a loop once",
-        f"  memory traffic         {cost.traffic / 1e9:,.2f} GB; by XLA {made.xla_bytes / 1e9:,.2f} GB, the body of a "
-        "loop once, the chip's own memory included",
+        *(
+            [f"    by XLA               {made.xla_flops / 1e12:,.3f} TFLOP, the body of a loop once"]
+            if made.xla_flops
+            else []
+        ),
+        f"  memory traffic         {cost.traffic / 1e9:,.2f} GB{theirs if made.xla_bytes else ''}",
         f"  memory                 {memory.total / 2**30:.2f} GiB of {on.chip.memory / 2**30:g} GiB "
         f"({100 * memory.total / on.chip.memory:.0f} %)",
         *(
             f"    {part:<21}{getattr(memory, part) / 2**30:.2f} GiB"
             for part in ("arguments", "outputs", "temporaries", "code")
         ),
+        *([GPU_MEMORY_NOTE] if on.chip.target else []),
         "",
         collectives.table(made.collectives),
         "",
         "estimates, from published peaks that no step reaches",
-        f"  compute                {1e3 * times.compute:,.2f} ms at {on.chip.flops / 1e12:g} TFLOP/s",
+        f"  compute                {1e3 * times.compute:,.2f} ms at {on.chip.peak(cost.dtype) / 1e12:g} TFLOP/s",
         f"  memory bandwidth       {1e3 * times.memory:,.2f} ms at {on.chip.bandwidth / 1e9:g} GB/s",
         f"  interconnect           {1e3 * times.interconnect:,.2f} ms over {on.links} links of "
         f"{on.chip.link / 1e9:g} GB/s",
@@ -167,6 +187,16 @@ def report(name: str, dtype: str, made: Compiled, on: chips.Slice) -> str:
         f"{cost.batch_size / times.seconds:,.0f} images/s",
     ]
     return "\n".join(lines)
+
+
+def _compiler(chip: chips.Chip) -> str:
+    """Its package and version."""
+    for name in chip.compilers:
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return "a compiler of no known version"
 
 
 def as_data(made: Compiled, on: chips.Slice) -> dict[str, Any]:
@@ -188,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m dnn_research.tools.aot", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", required=True, metavar="FILE[:WORD,...]")
-    parser.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:2x4")
+    parser.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:2x4 or h100:8")
     parser.add_argument("--tries", type=int, default=3, help="so many batches are compiled, to find the largest")
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
     parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
@@ -231,15 +261,15 @@ def _run(known: argparse.Namespace, given: Sequence[str], on: chips.Slice) -> No
     # What is compiled for elsewhere cannot be read back from the cache, and needs nothing of what is here.
     jax.config.update("jax_enable_compilation_cache", False)
     jax.config.update("jax_platforms", "cpu")
-    dtype = recipe.load(known.config, given).config.train.dtype
 
     def say(made: Compiled) -> None:
         if not known.json:
-            print(report(known.config, dtype, made, on), flush=True)
+            print(report(known.config, made, on), flush=True)
 
     own, largest, limit = search(known.config, given, on, known.tries, say)
     if known.json:
         steps = {"own": own and as_data(own, on), "largest": as_data(largest, on)}
+        dtype = largest.cost.dtype
         print(json.dumps({"topology": on.name, "chips": on.size, "dtype": dtype, **steps, "limit": limit.__dict__}))
         return
     if own is None:

@@ -45,12 +45,14 @@ class Cost:
         multiply_adds: of convolutions and products, forward and backward.
         traffic: bytes between the chip and its memory.
         sent: bytes to other chips.
+        dtype: what it computes in, float32 or bfloat16.
     """
 
     batch_size: int
     multiply_adds: int
     traffic: int
     sent: int
+    dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def roofline(cost: Cost, on: Slice) -> Roofline:
     """The least times of a step on a slice."""
     chip = on.chip
     interconnect = cost.sent / (chip.link * on.links) if cost.sent else 0.0
-    return Roofline(2 * cost.multiply_adds / chip.flops, cost.traffic / chip.bandwidth, interconnect)
+    return Roofline(2 * cost.multiply_adds / chip.peak(cost.dtype), cost.traffic / chip.bandwidth, interconnect)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -180,9 +180,10 @@ class Program:
                 result = inside[result.operands[0]]
             if result.operation == "fusion":
                 found += self._results(self._called(result))
-            else:
-                updates = result.operation == "dynamic-update-slice"
-                found.append(inside[result.operands[1]].type if updates else None)
+            elif result.operation == "dynamic-update-slice":
+                found.append(inside[result.operands[1]].type)
+            else:  # a call may have several results
+                found += [None] * len(list(_arrays(result.type)))
         return found
 
 

@@ -12,9 +12,9 @@ V5E = chips.named("v5e:2x4")
     ("cost", "seconds", "bound"),
     [
         # 197 TFLOP/s; 819 GB/s; a corner of 2 x 4 chips has two links of 50 GB/s.
-        (estimate.Cost(8, 98_500_000_000_000, 0, 0), 1.0, "compute"),
-        (estimate.Cost(8, 985, 819_000_000_000, 0), 1.0, "memory bandwidth"),
-        (estimate.Cost(8, 985, 819, 50_000_000_000), 0.5, "interconnect"),
+        (estimate.Cost(8, 98_500_000_000_000, 0, 0, "float32"), 1.0, "compute"),
+        (estimate.Cost(8, 985, 819_000_000_000, 0, "float32"), 1.0, "memory bandwidth"),
+        (estimate.Cost(8, 985, 819, 50_000_000_000, "float32"), 0.5, "interconnect"),
     ],
 )
 def test_the_longest_of_three_bounds_a_step(cost, seconds, bound):
@@ -23,7 +23,7 @@ def test_the_longest_of_three_bounds_a_step(cost, seconds, bound):
 
 
 def test_one_chip_sends_nothing():
-    assert estimate.roofline(estimate.Cost(8, 1, 1, 0), chips.named("v5e:1x1")).interconnect == 0
+    assert estimate.roofline(estimate.Cost(8, 1, 1, 0, "float32"), chips.named("v5e:1x1")).interconnect == 0
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,8 @@ def test_one_chip_sends_nothing():
         ("v4:2x2x1", 4, 2),
         ("v5p:2x4x4", 32, 3),
         ("v5p:4x4x8", 128, 6),
+        ("h100:1", 1, 0),
+        ("a100:8", 8, 1),
     ],
 )
 def test_slices(name, size, links):

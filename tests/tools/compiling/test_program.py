@@ -94,3 +94,26 @@ def test_the_traffic_of_a_program_for_cpus_is_what_xla_counts():
     compiled = jax.jit(step).lower(np.ones((64, 32), np.float32), np.ones((32, 16), np.float32)).compile()
     theirs = compiled.cost_analysis()["bytes accessed"]
     assert Program(compiled.as_text()).traffic() == pytest.approx(theirs, rel=0.25)
+
+
+def test_a_fusion_may_end_in_one_instruction_of_several_results():
+    """As XLA's search for the largest value of a window and its place does on GPUs."""
+    program = Program(
+        """\
+HloModule places
+
+%window (x: f32[8,128]) -> (f32[4,128], s32[4,128]) {
+  %x = f32[8,128] parameter(0)
+  %index = s32[8,128] iota(), iota_dimension=0
+  %low = f32[] constant(-inf)
+  %zero = s32[] constant(0)
+  ROOT %best = (f32[4,128], s32[4,128]) reduce-window(%x, %index, %low, %zero), window={size=2x1 stride=2x1}
+}
+
+ENTRY %main (images: f32[8,128]) -> (f32[4,128], s32[4,128]) {
+  %images = f32[8,128] parameter(0)
+  ROOT %pooled = (f32[4,128], s32[4,128]) fusion(%images), kind=kLoop, calls=%window
+}
+"""
+    )
+    assert program.traffic() == 4 * 128 * (8 + 4 + 4)
