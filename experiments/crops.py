@@ -5,7 +5,7 @@ crops, 39.0 / 18.3 % by one. Simonyan, Zisserman 2015 (arXiv:1409.1556), table 5
 both 24.4 %. Szegedy et al. 2015 (arXiv:1409.4842), table 3: top-5 error 10.07 % by one crop, 9.15 % by 10, 7.89 % by
 144.
 
-Rows: protocols; of a seed all have the same network, trained once for each. Ensembles: python -m
+Rows: protocols; of a seed all have the same network, trained once. Ensembles: python -m
 dnn_research.tools.evaluate with several --workdir. The laptop scale: A at an eighth of the width, 400 steps of 32 crops
 of 48 pixels from patches of 64.
 """

@@ -57,9 +57,12 @@ def _run_here(sweep: Sweep, missing: Sequence[Run], minutes: float | None) -> in
 
 
 def _run_as_jobs(sweep: Sweep, missing: Sequence[Run], known: argparse.Namespace) -> int:
-    """One job a run, those that tune first; how many failed or left no outcome."""
+    """One job a run, those first that others need; how many failed or left no outcome."""
     failed = 0
-    for phase in ([run for run in missing if run.tried is not None], [run for run in missing if run.tried is None]):
+    tuning = [run for run in missing if run.tried is not None]
+    evaluating = [run for run in missing if run.row in sweep.evaluated]
+    training = [run for run in missing if run not in tuning and run not in evaluating]
+    for phase in (tuning, training, evaluating):
         ended = cluster.execute(
             phase,
             cluster.command_of(known.experiment, sweep.directory),

@@ -73,8 +73,12 @@ def measured(workdir: Path) -> Time | None:
     return Time(0.0, (ended - begun).total_seconds())
 
 
-def timed(recipe: Recipe) -> Time:
+def timed(recipe: Recipe, *, training: bool = True) -> Time:
     """The time of a recipe's run, from a few steps and two evaluations of it.
+
+    Args:
+        recipe: of the run.
+        training: whether it trains; else it is one evaluation.
 
     Raises:
         UserError: the recipe cannot run here, as without its data.
@@ -86,7 +90,7 @@ def timed(recipe: Recipe) -> Time:
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
         batch = next(batches)
     seconds = []
-    for _ in range(STEPS + 1):
+    for _ in range(STEPS + 1 if training else 0):
         started = time.perf_counter()
         state, report = train_step(state, parallel.shard(batch, setup.layout))
         jax.block_until_ready((state, report))
@@ -97,8 +101,10 @@ def timed(recipe: Recipe) -> Time:
     compiled = time.perf_counter()
     evaluator([network_now])
     evaluating = time.perf_counter() - compiled
-    evaluations = sum(setup.evaluation_due(step) for step in range(1, setup.total_steps + 1))
     splits = len(setup.training.splits)
+    if not training:
+        return Time(compiled - started - evaluating, splits * evaluating)
+    evaluations = sum(setup.evaluation_due(step) for step in range(1, setup.total_steps + 1))
     return Time(
         seconds[0] + compiled - started - evaluating,
         setup.total_steps * statistics.median(seconds[1:]) + evaluations * splits * evaluating,

@@ -56,6 +56,7 @@ class Measure:
         unit: of an effect.
         layers: whether it needs the layers of the trained network to be looked at (`lab.layers`).
         final: False for one that only describes: it chooses among evaluations by the test set itself.
+        of_last_evaluation: whether a last evaluation tells it.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Measure:
     unit: str = "points"
     layers: bool = False
     final: bool = True
+    of_last_evaluation: bool = False
 
 
 def read(workdir: Path, total_steps: int) -> Records:
@@ -161,7 +163,12 @@ def _of_pictures(title: str, name: str) -> Measure:
 
 
 MEASURES: dict[str, Measure] = {
-    "test_error": Measure("test error at the end [%]", lambda records: error(records.evaluation[-1]), _guessing),
+    "test_error": Measure(
+        "test error at the end [%]",
+        lambda records: error(records.evaluation[-1]),
+        _guessing,
+        of_last_evaluation=True,
+    ),
     "best_test_error": Measure(
         "best test error of all evaluations [%], descriptive: the test set chose it",
         lambda records: min(map(error, records.evaluation)),

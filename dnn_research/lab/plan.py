@@ -75,7 +75,7 @@ def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None
     if known.get(row, {}).get("config") == config:
         return cost.Time(**known[row]["time"]), "from a few steps"
     try:
-        time = cost.timed(chosen)
+        time = cost.timed(chosen, training=row not in sweep.evaluated)
     except UserError as error:
         return None, str(error)
     known[row] = {"config": config, "time": {"compile_seconds": time.compile_seconds, "run_seconds": time.run_seconds}}

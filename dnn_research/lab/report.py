@@ -209,10 +209,12 @@ def protocol(result: Result) -> Table:
         else "one for all rows, the baseline recipe's"
     )
     seconds = sum(sum(found) for found in result["clock"]["run_seconds"].values())
+    evaluated = ", ".join(result["evaluated"])
+    same = f"; {evaluated} evaluate the networks of {result['baseline_row']}" if evaluated else ""
     lines = [
         ("baseline", f"{result['baseline']}, row {result['baseline_row']}"),
         ("seeds", f"{', '.join(map(str, result['seeds']))}; the comparisons need {result['seeds_needed']}"),
-        ("pairs", "row and other share seed, order of the data and, where shapes agree, initial values"),
+        ("pairs", f"row and other share seed, order of the data and, where shapes agree, initial values{same}"),
         ("learning rate", rate),
         ("evaluation", result["protocol"] or "not yet run"),
         ("intervals", "Student's t over paired differences, 95 %, not adjusted for the number of comparisons"),

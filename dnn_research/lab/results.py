@@ -55,6 +55,7 @@ def collect(sweep: Sweep) -> Result:
             for name in experiment.measures
         },
         "tuning": tuned,
+        "evaluated": sorted(sweep.evaluated),
         "rows": rows,
         "comparisons": comparisons,
         "claims": _claims(experiment, runs),

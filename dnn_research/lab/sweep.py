@@ -11,11 +11,12 @@ from its last checkpoint, as any run does.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,7 +25,7 @@ import jax
 
 from dnn_research import checkpoint, recipe, train
 from dnn_research.errors import Diverged, Interrupted, UserError, field, first_line, read_json
-from dnn_research.lab import layers, measures
+from dnn_research.lab import evaluated, layers, measures
 from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.measures import MEASURES
 
@@ -172,12 +173,24 @@ class Sweep:
                 compiled, row = train.CompiledSteps(), run.row
             yield run, self.execute_one(run, compiled)
 
+    @functools.cached_property
+    def evaluated(self) -> frozenset[str]:
+        """The rows that train nothing: they evaluate the networks of the baseline's."""
+        return evaluated.rows(self.experiment)
+
     def execute_one(self, run: Run, compiled: train.CompiledSteps) -> Outcome:
-        """Trains one run to its end, or goes on with it, and writes how it ended."""
+        """Trains one run to its end, or goes on with it, and writes how it ended.
+
+        Raises:
+            UserError: something that the user can mend; so if it evaluates the network of a run that is not there.
+        """
         chosen = self.recipe_of(run)
         logger.info("--- %s %s, seed %d", self.experiment.spec, run.name, run.seed)
         length = train.set_up(chosen).total_steps
-        outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
+        if run.row in self.evaluated:
+            outcome = self._evaluate(run, chosen, length)
+        else:
+            outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
         if outcome.status == FINISHED and any(MEASURES[name].layers for name in self.experiment.measures):
             layers.write(chosen, run.workdir)
         run.workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -185,6 +198,19 @@ class Sweep:
         temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
         temporary.replace(run.workdir / "outcome.json")
         return outcome
+
+    def _evaluate(self, run: Run, chosen: recipe.Recipe, length: int) -> Outcome:
+        trained = self.run(self.experiment.baseline_row, run.seed)
+        held = read_outcome(trained)
+        if held is None or held.status == FAILED:
+            raise UserError(
+                f"row {run.row} evaluates the networks of {trained.row}, and {trained.workdir} has none: run that first"
+            )
+        self.check(trained)
+        diverged = held.status == DIVERGED
+        write = functools.partial(evaluated.write, chosen, trained.workdir, run.workdir, diverged=diverged)
+        outcome = _attempt(write, run, length)
+        return dataclasses.replace(held, attempts=outcome.attempts) if outcome.status == FINISHED else outcome
 
 
 def read_outcome(run: Run) -> Outcome | None:
@@ -201,7 +227,7 @@ def read_outcome(run: Run) -> Outcome | None:
     )
 
 
-def _attempt(training: Callable[[], Mapping[str, float]], run: Run, length: int) -> Outcome:
+def _attempt(training: Callable[[], object], run: Run, length: int) -> Outcome:
     """Trains; what breaks is reported and tried once more from the start, a divergence is the outcome."""
     for attempt in range(1, ATTEMPTS + 1):
         try:

@@ -13,7 +13,7 @@ from dnn_research.lab.sweep import Sweep
 @pytest.fixture(autouse=True)
 def quiet_times(monkeypatch):
     """No steps are timed: a plan's times are said to be a minute."""
-    monkeypatch.setattr(cost, "timed", lambda recipe: cost.Time(10.0, 60.0))
+    monkeypatch.setattr(cost, "timed", lambda recipe, *, training: cost.Time(10.0, 60.0))
 
 
 def command(experiment, workdir, *more):
@@ -30,7 +30,7 @@ def test_a_dry_run_shows_rows_and_time_and_runs_nothing(tiny_experiment, tmp_pat
 
 
 def test_a_row_that_cannot_run_stops_the_sweep_before_its_first_run(tiny_experiment, tmp_path, capsys, monkeypatch):
-    def timed(recipe):
+    def timed(recipe, *, training):
         if recipe.config.model.residual:
             raise UserError("train the other network first")
         return cost.Time(10.0, 60.0)

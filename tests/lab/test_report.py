@@ -47,6 +47,7 @@ def result() -> dict:
             "steps_to_25": {"title": "steps", "ratio": True, "unit": "times"},
         },
         "tuning": {},
+        "evaluated": [],
         "rows": {
             row: {
                 "differences": {"model.depth": number}, "runs": runs, "failed": 0, "done": 2,

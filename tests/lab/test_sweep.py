@@ -196,3 +196,49 @@ def test_a_finished_run_is_an_ordinary_work_directory(straight, tiny_experiment,
     _, sweep = left_alone(straight, tiny_experiment, tmp_path_factory)
     model, variables = checkpoint.load_network(sweep.run("residual", 0).workdir)
     assert model.residual and "params" in variables
+
+
+CROPPED = {
+    "more_rows": ', "cropped": {"model.residual": False, "eval.protocol": "single_crop", "eval.resize": 10}',
+    "more": 'MEASURES = ("test_error",)',
+}
+
+
+def test_a_row_that_evaluates_otherwise_takes_the_baselines_networks(tmp_path, tiny_experiment, monkeypatch):
+    sweep = Sweep(tiny_experiment(**CROPPED, more_seeds=", 6"), tmp_path / "work")
+    assert sweep.evaluated == {"cropped"}
+    with pytest.raises(UserError, match=r"row cropped evaluates the networks of plain, and .*plain/seed_0 has none"):
+        sweep.execute_one(sweep.run("cropped", 0), train.CompiledSteps())
+    trained, train_one = [], train.train
+    monkeypatch.setattr(train, "train", lambda *given: trained.append(given[1]) or train_one(*given))
+    for run in (sweep.run("plain", 0), sweep.run("cropped", 0)):
+        assert sweep.execute_one(run, train.CompiledSteps()).status == FINISHED
+    plain, cropped = sweep.run("plain", 0).workdir, sweep.run("cropped", 0).workdir
+    assert trained == [plain] and json.loads((cropped / "run.json").read_text())["trained_in"] == str(plain)
+    last = record.read_metrics(cropped)[-1]
+    assert last["protocol"].startswith("single_crop") and last["step"] == 8
+    again = train.evaluate_run(sweep.recipe_of(sweep.run("cropped", 0)), plain, "latest", print)
+    assert last["loss"] == again["eval/loss"]
+    result = results.collect(sweep)
+    assert result["rows"]["cropped"]["done"] == 1 and result["evaluated"] == ["cropped"]
+    assert result["rows"]["cropped"]["runs"][0]["values"]["test_error"] == 100 * (1 - last["top1_accuracy"])
+    assert not result["rows"]["cropped"]["runs"][0]["environment"]["mixed"]
+    (compared,) = [c for c in result["comparisons"] if c["row"] == "cropped"]
+    assert len(compared["pairs"]) == 1
+
+
+def test_a_row_of_a_network_that_diverged_diverged_too(tmp_path, tiny_experiment):
+    wild = CROPPED["more"] + '\nLAPTOP = {**LAPTOP, "schedule.learning_rate": 1e38}'
+    sweep = Sweep(tiny_experiment(CROPPED["more_rows"], ", 6", wild), tmp_path / "work")
+    for row in ("plain", "cropped"):
+        assert sweep.execute_one(sweep.run(row, 0), train.CompiledSteps()).status == DIVERGED
+    run = results.collect(sweep)["rows"]["cropped"]["runs"][0]
+    assert run["status"] == DIVERGED and run["values"] == {"test_error": 75.0}
+
+
+def test_a_row_trains_where_more_than_the_last_evaluation_is_asked(tiny_experiment, tmp_path):
+    """The best of all evaluations, or what was measured in training, is not that of the baseline's run."""
+    held = tiny_experiment(more_rows=CROPPED["more_rows"], more_seeds=", 6")
+    assert Sweep(held, tmp_path).evaluated == frozenset()
+    eagerly = tiny_experiment(', "often": {"model.residual": False, "eval.every_steps": 2}', ", 6", CROPPED["more"])
+    assert Sweep(eagerly, tmp_path).evaluated == frozenset()
