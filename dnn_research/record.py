@@ -450,7 +450,10 @@ def code_digest() -> str:
 
 
 def _revision() -> dict[str, Any]:
-    """The commit and whether the code was changed since, None where git cannot tell, and the code's own digest."""
+    """The commit and whether the code was changed since, None where git cannot tell, and the code's own digest.
+
+    What the lab publishes is no code.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -460,8 +463,12 @@ def _revision() -> dict[str, Any]:
             return None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None, "code": _CODE}
+    changed = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){path}" for path in PUBLISHED))
+    return {"commit": commit, "dirty": bool(changed) if commit else None, "code": _CODE}
 
+
+# What the lab writes beside the experiments.
+PUBLISHED = ("experiments/results", "experiments/LEDGER.md")
 
 # At import: of the code that this process runs, not of what its files become meanwhile.
 _CODE = code_digest()

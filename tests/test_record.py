@@ -162,3 +162,22 @@ def test_this_checkout_knows_its_revision():
 def test_wrong_options_are_one_line(options):
     with pytest.raises(UserError):
         record.Options(**options)
+
+
+def test_results_that_were_published_do_not_change_the_code(tmp_path, monkeypatch):
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *arguments], cwd=tmp_path, check=True)
+
+    for name in ("dnn_research/record.py", "experiments/LEDGER.md"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "dnn_research/record.py"))
+    (tmp_path / "experiments/LEDGER.md").write_text("a verdict")
+    (tmp_path / "experiments/results").mkdir()
+    (tmp_path / "experiments/results/report.md").write_text("a report")
+    assert record.describe_run({"seed": 0}, (), 2)["revision"]["dirty"] is False
+    (tmp_path / "dnn_research/record.py").write_text("changed = True")
+    assert record.describe_run({"seed": 0}, (), 2)["revision"]["dirty"] is True
