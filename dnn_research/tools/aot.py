@@ -239,7 +239,7 @@ def _in_a_process(known: argparse.Namespace, rest: Sequence[str]) -> int:
     if child.exitcode and child.exitcode < 0:
         raise UserError(
             f"the compiler for {on.chip.name} crashed ({signal.Signals(-child.exitcode).name}); what it said of it "
-            "stands above. Another --topology, batch_size or version of libtpu may do"
+            "stands above. Another --topology, batch_size or version of it may do"
         )
     return child.exitcode or 0
 
