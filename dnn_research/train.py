@@ -305,7 +305,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         if start >= setup.total_steps and manifest is not None:
             say(f"{workdir} holds the finished run of {start:,} steps; nothing is left to do.")
             _say_end(say, recipe, workdir, manifest.results, manifest.conditions, start)
-            say(setup.task.sentence(_split(manifest.results, "eval")))
+            say(setup.task.sentence(of_split(manifest.results, "eval")))
             return dict(manifest.results)
 
         if manifest is not None:
@@ -437,7 +437,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
         recorder.summary(_settings(config), results)
         measured_under = dataclasses.asdict(setup.evaluator.conditions)
         _say_end(say, recipe, workdir, results, measured_under, setup.total_steps)
-        say(setup.task.sentence(_split(results, "eval")))
+        say(setup.task.sentence(of_split(results, "eval")))
         return results
 
 
@@ -763,7 +763,7 @@ def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:
     return initial_state(setup, (params, model_state))
 
 
-def _split(results: Mapping[str, float], split: str) -> dict[str, float]:
+def of_split(results: Mapping[str, float], split: str) -> dict[str, float]:
     """{'eval/loss': 1} -> {'loss': 1} for one split."""
     return {name.removeprefix(f"{split}/"): v for name, v in results.items() if name.startswith(f"{split}/")}
 
@@ -826,10 +826,10 @@ def _say_end(
     inside = tensorboard.exists() and tensorboard.is_relative_to(Path.cwd())
     program = tensorboard.relative_to(Path.cwd()) if inside else "tensorboard"
     splits = list(dict.fromkeys(name.partition("/")[0] for name in results))
-    names = list(_split(results, splits[0])) if splits else []
+    names = list(of_split(results, splits[0])) if splits else []
     say(f"{'results at step ' + format(step, ','):<28}" + "".join(f"{name:>15}" for name in names))
     for split in splits:
-        say(f"{split:<28}" + "".join(f"{_cell(name, value):>15}" for name, value in _split(results, split).items()))
+        say(f"{split:<28}" + "".join(f"{_cell(name, value):>15}" for name, value in of_split(results, split).items()))
     if conditions:  # a checkpoint of an earlier version has none
         say(f"measured: {data.Conditions(**conditions)}")
     say(f"written:  {workdir}: metrics.jsonl, timing.jsonl, run.json, checkpoints, tensorboard")

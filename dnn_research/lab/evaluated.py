@@ -66,7 +66,7 @@ def _evaluated(chosen: Recipe, trained: Path, last: dict[str, Any]) -> list[dict
             "step": last["step"],
             "epoch": last["epoch"],
             "split": split,
-            **{name.removeprefix(f"{split}/"): v for name, v in results.items() if name.startswith(f"{split}/")},
+            **train.of_split(results, split),
             **dataclasses.asdict(setup.evaluator.conditions),
         }
         for split in setup.training.splits
