@@ -355,8 +355,10 @@ def _save(workdir: Path) -> Path:
 
 
 def _resealed(content: bytes) -> bytes:
-    """The manifest with the checksum of what it says."""
+    """The manifest with the checksum of what it says; what has no room for one, as it is."""
     body = json.loads(content)
+    if not isinstance(body, dict):
+        return content
     body.pop("crc32", None)
     return json.dumps({"crc32": zlib.crc32(json.dumps(body, sort_keys=True).encode()), **body}).encode()
 
