@@ -9,6 +9,9 @@ been reduced over `AXIS` inside.
 
 A network in towers (`Layout`) is the exception: neighbouring devices hold its halves. Those leaves go into a step and
 come out with a leading device axis, and are put together again (`whole`) wherever they leave the devices.
+
+Equal blocks that a step loops over lie on the devices in one array for each of their variables (`Layout.stacks`), so
+that neither the program nor the state grows with their number; they too leave the devices under their own names.
 """
 
 import contextlib
@@ -40,10 +43,13 @@ class Layout:
             data parallelism over devices / towers such groups.
         axes: path of a parameter -> the axis along which the towers hold its parts; every device holds all others
             whole. Whatever belongs to a parameter in the state (momentum, moving average) lies as it does.
+        stacks: path of a stack ('stage1/blocks') -> the names of its members ('block2', ...), trees of equal shapes
+            beside it, which lie stacked along a new first axis in their place.
     """
 
     towers: int = 1
     axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    stacks: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def axis_of(self, path: tuple[Any, ...]) -> int | None:
         """The axis along which the leaf at `path` of a state is split; None for a leaf that is whole."""
@@ -116,6 +122,7 @@ def local_mesh() -> Mesh:
 
 def replicate(tree: Any, layout: Layout = WHOLE) -> Any:
     """Places a host tree on every device of this process: whole, or its tower's part of what the layout splits."""
+    tree = _stacked(tree, layout, lambda leaves: np.stack([np.asarray(leaf) for leaf in leaves]))
     everywhere = NamedSharding(local_mesh(), PartitionSpec())
     if not layout.axes:
         return jax.device_put(tree, everywhere)
@@ -133,6 +140,7 @@ def replicate(tree: Any, layout: Layout = WHOLE) -> Any:
 
 def placed_shapes(tree: Any, layout: Layout = WHOLE) -> Any:
     """The shapes that `replicate` gives to a tree of arrays or shapes."""
+    tree = _stacked(tree, layout, lambda leaves: jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype))
 
     def shape(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
         axis = layout.axis_of(path)
@@ -146,7 +154,8 @@ def placed_shapes(tree: Any, layout: Layout = WHOLE) -> Any:
 
 
 def whole(tree: Any, layout: Layout) -> Any:
-    """A tree as `replicate` placed it, with the towers' parts put together on the host."""
+    """A tree as `replicate` placed it, with the towers' parts put together and stacks taken apart on the host."""
+    tree = _unstacked(tree, layout)
     if not layout.axes:
         return tree
 
@@ -158,6 +167,53 @@ def whole(tree: Any, layout: Layout) -> Any:
         return np.concatenate([np.asarray(shard.data)[0] for shard in shards], axis)
 
     return jax.tree_util.tree_map_with_path(join, tree)
+
+
+def _stacked(tree: Any, layout: Layout, stack: Callable[[Sequence[Any]], Any]) -> Any:
+    """The tree with one leaf in place of those at the same place in all members of a stack."""
+
+    def change(node: dict[str, Any], name: str, members: Sequence[str]) -> None:
+        trees = [node.pop(member) for member in members if member in node]
+        if trees:
+            node[name] = jax.tree.map(lambda *leaves: stack(leaves), *trees)
+
+    return _with_changed_stacks(tree, layout, change)
+
+
+def _unstacked(tree: Any, layout: Layout) -> Any:
+    """The tree with the members of its stacks under their own names, as views of an array on the host."""
+
+    def change(node: dict[str, Any], name: str, members: Sequence[str]) -> None:
+        if name in node:
+            stack = jax.tree.map(np.asarray, node.pop(name))
+            for number, member in enumerate(members):
+                node[member] = jax.tree.map(lambda leaf, number=number: leaf[number], stack)
+
+    return _with_changed_stacks(tree, layout, change)
+
+
+def _with_changed_stacks(
+    tree: Any, layout: Layout, change: Callable[[dict[str, Any], str, Sequence[str]], None]
+) -> Any:
+    """The tree after `change(parent, name, members)` of every stack, on copies of the dictionaries on the way to it."""
+    if not layout.stacks:
+        return tree
+
+    def is_dict(node: Any) -> bool:
+        return isinstance(node, dict)
+
+    def walk(node: dict[str, Any], above: str) -> dict[str, Any]:
+        node = {name: among(below, f"{above}/{name}") for name, below in node.items()}
+        for path, members in layout.stacks.items():
+            parent, _, name = path.rpartition("/")
+            if above.endswith(f"/{parent}"):
+                change(node, name, members)
+        return node
+
+    def among(below: Any, above: str) -> Any:
+        return jax.tree.map(lambda node: walk(node, above) if is_dict(node) else node, below, is_leaf=is_dict)
+
+    return among(tree, "")
 
 
 def check_layout(layout: Layout) -> None:
@@ -259,7 +315,8 @@ def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, s
 
 
 def _device_axes(state: Any, layout: Layout) -> Any:
-    """For each leaf of a state, 0 if it has a leading device axis, None if it is whole on every device."""
+    """For each leaf of a placed state, 0 if it has a leading device axis, None if it is whole on every device."""
+    state = _stacked(state, layout, lambda leaves: leaves[0])
     return jax.tree_util.tree_map_with_path(lambda path, _: None if layout.axis_of(path) is None else 0, state)
 
 

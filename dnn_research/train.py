@@ -239,7 +239,9 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     _check_patterns(training, task)
     confused = task.classifier is not None and dataset.num_classes <= recording.confusion_classes
     evaluator = evaluation.Evaluator(dataset, protocol, [task], evaluating.batch_size, confusion=confused)
-    layout = parallel.Layout(task.towers, task.tower_axes)
+    # Frozen layers and those with rates of their own are known by their names, and lars takes a norm of each parameter.
+    one_by_one = training.freeze or training.learning_rate_factors or config["optimizer"]["name"] == "lars"
+    layout = parallel.Layout(task.towers, task.tower_axes, {} if one_by_one else task.stacks)
     parallel.check_layout(layout)
     parallel.check_divides(config["batch_size"], "batch_size", layout)
     share = config["batch_size"] // (parallel.device_count() // layout.towers)

@@ -85,6 +85,22 @@ def test_what_is_placed_in_towers_comes_back_whole():
     jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
+def test_what_is_placed_in_stacks_comes_back_under_its_own_names():
+    block = lambda number: {"conv": {"kernel": np.full((2, 3), number, np.float32)}, "count": np.int32(number)}  # noqa: E731
+    params = {"first": block(9), "stage": {f"block{number}": block(number) for number in (1, 2, 3)}}
+    state = {"params": params, "momentum": (params,), "step": np.int32(3)}
+    layout = parallel.Layout(stacks={"stage/blocks": ("block2", "block3")})
+    placed = parallel.replicate(state, layout)
+    assert set(placed["momentum"][0]["stage"]) == {"block1", "blocks"}
+    np.testing.assert_array_equal(placed["params"]["stage"]["blocks"]["conv"]["kernel"][:, 0, 0], [2, 3])
+    shapes = parallel.placed_shapes(state, layout)
+    jax.tree.map(lambda leaf, shape: leaf.shape == shape.shape or pytest.fail(f"{leaf.shape}"), placed, shapes)
+    back = parallel.whole(placed, layout)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+    assert set(params["stage"]) == {"block1", "block2", "block3"}
+
+
 def test_towers_of_a_group_see_the_same_examples():
     batch = parallel.shard({"label": np.arange(8)}, TOWERS)
     np.testing.assert_array_equal(np.asarray(batch["label"])[:, 0], [0, 0, 2, 2, 4, 4, 6, 6])

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from dnn_research import checkpoint, lock, train
+from dnn_research import checkpoint, lock, parallel, train
 from dnn_research.divergence import causes, inspection, report
 from dnn_research.divergence.replay import replay
 from dnn_research.errors import Diverged, first_line
@@ -81,10 +81,11 @@ def _find(
     config = plain(recipe.config)
     with replay(setup, config, workdir, error, compiled, say) as replayed:
         looked_at = _unrolled(recipe, workdir)
+        state = parallel.replicate(parallel.whole(replayed.state, setup.layout), looked_at.layout)
         if error.evaluating:
-            seen = inspection.of_evaluation(looked_at, replayed.state)
+            seen = inspection.of_evaluation(looked_at, state)
         else:
-            seen = inspection.of_step(looked_at, replayed.state, replayed.batch)
+            seen = inspection.of_step(looked_at, state, replayed.batch)
             seen["diverges_again"] = replayed.diverges_again()
     finding = inspection.first_not_finite(seen)
     found = {

@@ -24,6 +24,7 @@ __all__ = [
     "initialize",
     "input_shape",
     "shapes",
+    "stacks",
     "towers",
 ]
 
@@ -83,6 +84,13 @@ def towers(network: nn.Module, axis: str) -> tuple[nn.Module, int, dict[str, int
     if isinstance(network, AlexNet) and network.towers > 1:
         return network.clone(tower_axis=axis), network.towers, network.tower_axes
     return network, 1, {}
+
+
+def stacks(network: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The equal blocks that a network loops over, whose variables it takes one by one or stacked: path of the stack ->
+    the names of its members.
+    """
+    return network.stacks if isinstance(network, (ResNet, CifarResNet)) else {}
 
 
 def fully_convolutional(network: nn.Module, image_size: int) -> nn.Module:

@@ -109,7 +109,7 @@ def create(
     return Task(
         network, init, shapes, loss, evaluate,
         metrics.zeros, metrics.finish, metrics.NAMES, metrics.sentence, metrics.brief,
-        towers, tower_axes, Classifier(logits, dense, measure, confusion),
+        towers, tower_axes, models.stacks(network), Classifier(logits, dense, measure, confusion),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The record that a task is."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,6 +52,8 @@ class Task:
         towers: so many neighbouring devices hold one copy of the network between them; `loss` and `evaluate` then take
             a tower's parts of the parameters.
         tower_axes: path of a parameter -> the axis along which the towers hold its parts.
+        stacks: path of a stack -> the names of its members: equal blocks whose variables `loss` and `evaluate` take
+            one by one or stacked.
         classifier: what a task that classifies offers beside; None for others.
         constants: named trees of host arrays that `loss` and `evaluate` find in `model_state` beside its own: what is
             computed with and never changed nor saved, such as the weights of a loss network.
@@ -74,6 +76,7 @@ class Task:
     brief: Callable[[Mapping[str, float]], str]
     towers: int = 1
     tower_axes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    stacks: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     classifier: Classifier | None = None
     constants: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -71,7 +71,8 @@ class Ours:
     def _forward(self) -> Program:
         params, model_state = self.variables
         model = self.setup.task.model
-        variables = parallel.replicate({"params": params, **model_state})
+        stacks = parallel.Layout(stacks=self.setup.layout.stacks)
+        variables = parallel.replicate({"params": params, **model_state}, stacks)
         images = parallel.shard({"image": normalized(self.setup, self.batch)})["image"]
 
         def forward(variables: Any, images: jax.Array) -> Any:
