@@ -117,5 +117,5 @@ def _fail(message: str, status: int, debug: bool = False) -> NoReturn:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     main()

@@ -85,6 +85,27 @@ def program(tmp_path):
     return make
 
 
+REDUCTIONS = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, REDUCTIONS),
+        ({"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=false"}, f"--xla_cpu_enable_fast_min_max=false {REDUCTIONS}"),
+        ({"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type="}, "--xla_cpu_experimental_ynn_fusion_type="),
+    ],
+)
+def test_matrix_products_are_left_to_eigen_unless_the_user_chose(tmp_path, given, found):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os; from dnn_research import process; process.prepare(); "
+        "print(os.environ['XLA_FLAGS']); print(process.environment_before().get('XLA_FLAGS')); "
+        "import jax; print(jax.jit(lambda x: x @ x)(jax.numpy.ones((2, 2)))[0, 0])"
+    )
+    assert run(script, **{"XLA_FLAGS": "", **given}) == [found, given.get("XLA_FLAGS", ""), "2.0"]
+
+
 @ON_DEMAND
 def test_memory_comes_in_large_pages(program):
     said, faults = run(program(), "--config", "a b")

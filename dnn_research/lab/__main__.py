@@ -51,5 +51,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     sys.exit(main())

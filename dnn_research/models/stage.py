@@ -19,10 +19,10 @@ Maker = Callable[..., nn.Module]
 # The name under which a stage finds the variables of blocks 2 to n where they are stacked already.
 STACK = "blocks"
 
-# On two CPU cores a loop over fewer blocks gains nothing but compile time. With 4 equal blocks a stage (CIFAR ResNet-32,
-# this number lowered for it) compiling took 0.75 times as long and the step was 0.88 to 1.02 times as fast; with 8
-# (ResNet-56) compiling took 0.4 times as long and the step was 1.2 times as fast; with 5 in one stage alone (ResNet-50)
-# 0.9 and 1.06:
+# On two CPU cores a loop over fewer blocks gains nothing but compile time. With 4 equal blocks a stage (CIFAR
+# ResNet-32, this number lowered for it) compiling took 0.75 times as long and the step was 0.88 to 1.02 times as fast;
+# with 8 (ResNet-56) compiling took 0.4 times as long and the step was 1.2 times as fast; with 5 in one stage alone
+# (ResNet-50) 0.9 and 1.06:
 # python -m dnn_research.tools.benchmark --config configs/resnet110_cifar10.py --config.batch_size=32 --mode train
 #     --quick --config.model.depth=56 --compare model.scan_blocks=False,True
 FEWEST_TO_SCAN = 6

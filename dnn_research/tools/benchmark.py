@@ -167,5 +167,5 @@ def _size(word: str) -> int:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     sys.exit(main())

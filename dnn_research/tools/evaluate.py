@@ -114,5 +114,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     sys.exit(main())

@@ -109,5 +109,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     sys.exit(main())

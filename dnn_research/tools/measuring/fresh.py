@@ -109,5 +109,5 @@ def main(spec: str) -> None:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()
+    process.prepare()
     main(sys.argv[1])

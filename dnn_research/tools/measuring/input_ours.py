@@ -102,5 +102,5 @@ class Service:
 
 
 if __name__ == "__main__":
-    process.use_huge_pages()  # as the command that trains
+    process.prepare()  # as the command that trains
     answering.serve(lambda: Service(Path(sys.argv[1])))
