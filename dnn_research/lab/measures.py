@@ -18,6 +18,8 @@ Lines = list[dict[str, Any]]
 LAST = 10
 # Section 3.1 of AlexNet's paper times networks to this training error.
 TRAINED_ERROR = 25.0
+# A network whose error is at least this share of a guess's has learned nothing.
+GUESSING = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,12 @@ def read(workdir: Path, total_steps: int) -> Records:
 def error(line: Mapping[str, Any]) -> float:
     """The top-1 error of a line of metrics, in percent."""
     return 100 * (1 - line["top1_accuracy"])
+
+
+def at_chance(records: Records) -> bool:
+    """Whether a run ended with a network that guesses."""
+    last = records.evaluation[-1] if records.evaluation else {}
+    return "top1_accuracy" in last and error(last) >= GUESSING * records.chance
 
 
 def curve(lines: Lines) -> list[list[Any]]:

@@ -3,11 +3,12 @@
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dnn_research.lab import plots, verdict
+from dnn_research.lab.measures import GUESSING
 from dnn_research.lab.statistics import ALPHA, POWER
 
 Result = dict[str, Any]
@@ -134,7 +135,7 @@ def claims(result: Result) -> Table:
                 f"{claim['id']}: {claim['says']}",
                 claim["source"],
                 claim["published"],
-                f"{claim['row']} {sign} {claim['against']}, {claim['measure']}{margin}",
+                f"{claim['row']} {sign} {claim['against']}, {claim['measure']}{margin}{at_chance(result, claim)}",
                 effect(claim["effect_found"], claim["low"], claim["high"], measure),
                 _p(claim["p_for"]),
                 _p(claim["p_against"]),
@@ -164,6 +165,7 @@ def rows(result: Result) -> Table:
             if tuned["chosen"] in (min(tuned["values"]), max(tuned["values"])):
                 differing += ", at an end of what was tried: a better one may lie beyond"
         counts = f"{held['done']} of {len(held['runs'])}"
+        counts += f", {held['at_chance']} at chance" if held["at_chance"] else ""
         counts += f", {held['diverged']} diverged" if held["diverged"] else ""
         counts += f", {held['failed']} failed" if held["failed"] else ""
         lines.append(
@@ -220,6 +222,7 @@ def protocol(result: Result) -> Table:
         ("intervals", "Student's t over paired differences, 95 %, not adjusted for the number of comparisons"),
         ("tests", f"exact sign flips, two-sided, alpha {ALPHA}, Holm over claims (verdicts) and over rows (table)"),
         ("diverged runs", "counted at chance, not run again"),
+        ("at chance", f"runs whose error at the end is at least {GUESSING:.0%} of a guess's: nothing was learned"),
         ("code", ", ".join(sorted(f"{code}" for code in codes)) or "not yet run"),
         ("commit", f"{first['commit']}{' with changes' if first['dirty'] else ''}" if first else ""),
         ("versions", ", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items())),
@@ -253,6 +256,13 @@ def effect(mean: float | None, low: float | None, high: float | None, measure: R
     if measure["ratio"]:
         return f"× {math.exp(mean):.3g} [{math.exp(low):.3g}, {math.exp(high):.3g}]"
     return f"{_signed(mean)} [{_signed(low)}, {_signed(high)}] {measure['unit']}".rstrip()
+
+
+def at_chance(result: Result, claim: Mapping[str, Any]) -> str:
+    """` (at chance: a 2 of 6)` of a claim's rows that have runs which learned nothing, else nothing."""
+    held = {row: result["rows"][row] for row in (claim["against"], claim["row"])}
+    said = [f"{row} {one['at_chance']} of {one['done']}" for row, one in held.items() if one["at_chance"]]
+    return f" (at chance: {', '.join(said)})" if said else ""
 
 
 def _runs(result: Result) -> list[Result]:

@@ -76,6 +76,7 @@ def _run(sweep: Sweep, run: Run) -> Result:
         "message": outcome.message if outcome else "",
         "attempts": outcome.attempts if outcome else 0,
         "values": {},
+        "at_chance": False,
         "environment": None,
         "protocol": None,
         "curves": {},
@@ -88,6 +89,7 @@ def _run(sweep: Sweep, run: Run) -> Result:
     for name in sweep.experiment.measures:
         value = measures.value(MEASURES[name], records, diverged=diverged)
         result["values"][name] = value if math.isfinite(value) else None
+    result["at_chance"] = not diverged and measures.at_chance(records)
     result["environment"] = _environment(run.workdir)
     result["protocol"] = records.evaluation[-1]["protocol"] if records.evaluation else None
     result["curves"] = {
@@ -138,6 +140,7 @@ def _row(experiment: Experiment, row: str, runs: Sequence[Result]) -> Result:
         "runs": list(runs),
         "diverged": sum(run["status"] == DIVERGED for run in runs),
         "failed": sum(run["status"] == FAILED for run in runs),
+        "at_chance": sum(run["at_chance"] for run in runs),
         "done": sum(bool(run["values"]) for run in runs),
         "summary": {name: _summary(name, [v for v in found if v is not None]) for name, found in values.items()},
     }

@@ -50,7 +50,7 @@ def result() -> dict:
         "evaluated": [],
         "rows": {
             row: {
-                "differences": {"model.depth": number}, "runs": runs, "failed": 0, "done": 2,
+                "differences": {"model.depth": number}, "runs": runs, "failed": 0, "done": 2, "at_chance": 0,
                 "diverged": sum(one["status"] == "diverged" for one in runs),
                 "summary": {name: {"n": 2, "mean": 20.0, "std": 1.5} for name in ("test_error", "steps_to_25")},
             }
@@ -95,6 +95,22 @@ def test_the_markdown_says_the_same(result, tmp_path):
     for picture in re.findall(r"\((plots/\w+\.svg)\)", text):
         assert (tmp_path / picture).exists()
     assert json.loads((tmp_path / "results.json").read_text()) == result
+
+
+def test_rows_that_learned_nothing_are_told_beside_the_verdict(result):
+    assert "at chance:" not in report.as_markdown(result, [], "command")
+    result["rows"]["a"]["at_chance"] = 1
+    text = report.as_markdown(result, [], "command")
+    assert "| b < a, test_error (at chance: a 1 of 2) |" in text and "| 2 of 2, 1 at chance, 1 diverged |" in text
+
+
+@pytest.mark.parametrize(("accuracy", "found"), [(0.0, True), (0.12, True), (0.15, False)])
+def test_a_network_that_guesses_is_at_chance(accuracy, found):
+    last = {"step": 2, "loss": 2.0, "top1_accuracy": accuracy, "examples": 10}
+    early = {**last, "top1_accuracy": 1 - accuracy}
+    assert measures.at_chance(measures.Records([], [early, last], 2, 10, {})) == found
+    assert not measures.at_chance(measures.Records([], [{"step": 2, "loss": 2.0, "psnr": 20.0}], 2, 10, {}))
+    assert not measures.at_chance(measures.Records([], [], 2, 10, {}))
 
 
 def test_a_rate_at_an_end_of_those_tried_is_told(result):
@@ -168,10 +184,13 @@ def test_the_ledger_takes_what_was_published(tiny_experiment, result, tmp_path):
     text = ledger.text(folder)
     assert text.count("| not yet run |") == 2 and "T1: shortcuts help" in text
     claim = {**result["claims"][0], "id": "T1", "row": "residual", "against": "plain"}
+    rows = dict(zip(("plain", "residual"), result["rows"].values(), strict=True))
+    rows["plain"]["at_chance"] = 1
     report.write(result, tmp_path / "work", "command")
-    target = ledger.publish({**result, "claims": [claim]}, tmp_path / "work", folder)
+    target = ledger.publish({**result, "claims": [claim], "rows": rows}, tmp_path / "work", folder)
     text = ledger.text(folder)
-    assert "-2.00 [-3.00, -1.00] points | laptop | 2 | supported |" in text and text.count("| not yet run |") == 1
+    assert "-2.00 [-3.00, -1.00] points | laptop | 2 | supported (at chance: plain 1 of 2) |" in text
+    assert text.count("| not yet run |") == 1
     assert "[tiny](results/tiny-laptop/report.md)" in text and (folder / "results/tiny-laptop/report.md").exists()
     slim = json.loads((target / "results.json").read_text())
     assert all("curves" not in one for held in slim["rows"].values() for one in held["runs"])
