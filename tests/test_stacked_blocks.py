@@ -9,6 +9,7 @@ import pytest
 from dnn_research import checkpoint, divergence, parallel, recipe, train
 from dnn_research.errors import Diverged
 from dnn_research.models import stage
+from dnn_research.tools import evaluate
 
 BASE = (
     "model.depth=20", "model.width_factor=0.25", "batch_size=16", "data.source=synthetic", "data.image_size=8",
@@ -36,7 +37,7 @@ def losses(workdir):
     return [json.loads(line)["loss"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_is_the_same_and_goes_on_either_way(tmp_path):
+def test_a_run_is_the_same_and_goes_on_either_way(tmp_path, capsys):
     train.train(small("model.scan_blocks=False"), tmp_path / "unrolled")
     train.train(small(), tmp_path / "stacked")
     expected, found = saved(tmp_path / "unrolled"), saved(tmp_path / "stacked")
@@ -46,6 +47,11 @@ def test_a_run_is_the_same_and_goes_on_either_way(tmp_path):
         scale = float(np.abs(theirs).max()) + 1e-6
         np.testing.assert_allclose(ours, theirs, atol=2e-3 * scale, err_msg=jax.tree_util.keystr(path))
     np.testing.assert_allclose(losses(tmp_path / "stacked"), losses(tmp_path / "unrolled"), rtol=1e-3)
+
+    capsys.readouterr()
+    assert evaluate.main(["--workdir", str(tmp_path / "stacked"), "--json"]) == 0
+    recorded = json.loads((tmp_path / "stacked/checkpoints/4/manifest.json").read_text())["results"]
+    assert json.loads(capsys.readouterr().out)[0]["loss"] == pytest.approx(recorded["eval/loss"], rel=1e-5)
 
     (tmp_path / "stacked/checkpoints/4").rename(tmp_path / "taken")
     train.train(small("model.scan_blocks=False"), tmp_path / "stacked")

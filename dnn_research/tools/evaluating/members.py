@@ -76,7 +76,7 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
     task = tasks.create(config["task"], model=fields, train=config["train"], dataset=dataset, axis=parallel.AXIS)
     folder = checkpoint.find(workdir, which)
     variables = checkpoint.load_variables(folder, ema=ema)
-    network = parallel.replicate((variables.pop("params"), variables))
+    network = parallel.replicate((variables.pop("params"), variables), parallel.Layout(stacks=task.stacks))
     return Member(folder, checkpoint.read_manifest(folder), config, dataset, task, network)
 
 
