@@ -11,7 +11,7 @@ A network in towers (`Layout`) is the exception: neighbouring devices hold its h
 come out with a leading device axis, and are put together again (`whole`) wherever they leave the devices.
 
 Equal blocks that a step loops over lie on the devices in one array for each of their variables (`Layout.stacks`), so
-that neither the program nor the state grows with their number; they too leave the devices under their own names.
+that neither the program nor the number of arrays grows with them; they too leave the devices under their own names.
 """
 
 import contextlib
