@@ -413,7 +413,9 @@ def _results(_: Path) -> list[bytes]:
         "high": -0.5,
     }
     measure = {"title": "test error", "ratio": False, "unit": "points"}
-    return [json.dumps({"claims": [claim], "measures": {"test_error": measure}, "experiment": "f"}).encode()]
+    rows = {row: {"at_chance": 1, "done": 5} for row in ("a", "b")}
+    held = {"claims": [claim], "measures": {"test_error": measure}, "rows": rows, "experiment": "f"}
+    return [json.dumps(held).encode()]
 
 
 EXPERIMENT = '''"""Does it fuzz?
