@@ -121,7 +121,7 @@ def local_mesh() -> Mesh:
 
 
 def replicate(tree: Any, layout: Layout = WHOLE) -> Any:
-    """Places a host tree on every device of this process: whole, or its tower's part of what the layout splits."""
+    """Places a host tree on every device of this process, stacked as the layout says: whole, or its tower's part."""
     tree = _stacked(tree, layout, lambda leaves: np.stack([np.asarray(leaf) for leaf in leaves]))
     everywhere = NamedSharding(local_mesh(), PartitionSpec())
     if not layout.axes:

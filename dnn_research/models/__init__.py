@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from dnn_research.errors import UserError, choose, construct, suggest
+from dnn_research.models import stage
 from dnn_research.models.alexnet import AlexNet
 from dnn_research.models.googlenet import GoogLeNet
 from dnn_research.models.initialization import initialize, shapes
@@ -90,7 +91,8 @@ def stacks(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """The equal blocks that a network loops over, whose variables it takes one by one or stacked: path of the stack ->
     the names of its members.
     """
-    return network.stacks if isinstance(network, (ResNet, CifarResNet)) else {}
+    scans = isinstance(network, (ResNet, CifarResNet)) and network.scan_blocks
+    return stage.stacks(network.stages) if scans else {}
 
 
 def fully_convolutional(network: nn.Module, image_size: int) -> nn.Module:

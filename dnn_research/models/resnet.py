@@ -39,7 +39,7 @@ from dnn_research.models.layers import (
     max_pool,
     scaled,
 )
-from dnn_research.models.stage import Maker, Stage, stacks
+from dnn_research.models.stage import Maker, Stage
 
 # Table 1 of the paper: the number of blocks in conv2_x, conv3_x, conv4_x, conv5_x (here stage2 to stage5).
 # depth         conv2_x  conv3_x  conv4_x  conv5_x
@@ -183,11 +183,6 @@ class ResNet(nn.Module):
         lengths = DEPTHS[self.depth]
         return {f"stage{number}": length for number, length in enumerate(lengths, start=2)}
 
-    @property
-    def stacks(self) -> dict[str, tuple[str, ...]]:
-        """The equal blocks whose variables may come stacked: path of the stack -> their names."""
-        return stacks(self.stages) if self.scan_blocks else {}
-
     @nn.compact
     def _activations(
         self, images: Array, *, train: bool, upto: str | None = None, keep_blocks: bool = False
@@ -258,11 +253,6 @@ class CifarResNet(nn.Module):
     def stages(self) -> dict[str, int]:
         """The number of blocks of each stage, by its name."""
         return {f"stage{number}": (self.depth - 2) // 6 for number in (1, 2, 3)}
-
-    @property
-    def stacks(self) -> dict[str, tuple[str, ...]]:
-        """The equal blocks whose variables may come stacked: path of the stack -> their names."""
-        return stacks(self.stages) if self.scan_blocks else {}
 
     @nn.compact
     def _activations(
