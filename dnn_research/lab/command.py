@@ -24,7 +24,7 @@ def run(known: argparse.Namespace) -> int:
     if not known.experiment:
         raise UserError("which experiment? --experiment experiments/residual.py:laptop (experiments/ has more)")
     chosen = experiment.load(known.experiment)
-    sweep = Sweep(chosen, known.workdir or Path("runs/lab") / chosen.name)
+    sweep = Sweep(chosen, known.workdir or chosen.workdir)
     if known.run:
         return _run_one(sweep, known.run)
     _refuse_other(sweep.directory, chosen)
@@ -96,7 +96,7 @@ def _measure_networks(sweep: Sweep) -> None:
 def _report(sweep: Sweep, *, publish: bool) -> None:
     chosen, directory = sweep.experiment, sweep.directory
     result = results.collect(sweep)
-    report.write(result, directory, f"./launch.sh lab --experiment {chosen.spec} --workdir {directory}")
+    report.write(result, directory, chosen.command)
     hparams.write(result, directory)
     for claim in result["claims"]:
         found = report.effect(claim["effect_found"], claim["low"], claim["high"], result["measures"][claim["measure"]])

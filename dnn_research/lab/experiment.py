@@ -113,6 +113,17 @@ class Experiment:
         return ":".join(filter(None, (_shown(self.path), ",".join(self._words))))
 
     @property
+    def workdir(self) -> Path:
+        """Where its runs and its report are unless the user says otherwise."""
+        return Path("runs/lab") / self.name
+
+    @property
+    def command(self) -> str:
+        """What reproduces it, from the top of any checkout: no path of the machine that it ran on."""
+        spec = ":".join(filter(None, (f"{self.path.resolve().parent.name}/{self.path.name}", ",".join(self._words))))
+        return f"./launch.sh lab --experiment {spec} --workdir {self.workdir}"
+
+    @property
     def _words(self) -> list[str]:
         return [*(["laptop"] if self.scale == "laptop" else []), *(["smoke"] if self.smoke else [])]
 

@@ -105,7 +105,6 @@ def _line(experiment: Experiment, claim: experiments.Claim, found: dict[str, Any
     if found:
         same = [one for one in found["claims"] if all(one[name] == getattr(claim, name) for name in key)]
         ours = same[0] if same else None
-    words = ":laptop" if experiment.scale == "laptop" else ""
     name = experiment.name
     shown = f"[{name}](results/{name}-{experiment.scale}/report.md)" if ours else name
     effect = "—"
@@ -121,5 +120,5 @@ def _line(experiment: Experiment, claim: experiments.Claim, found: dict[str, Any
         experiment.scale,
         str(ours["pairs"]) if ours else str(len(experiment.seeds)),
         f"{ours['verdict']}{report.at_chance(found, ours)}" if ours and found else NOT_RUN,
-        f"`./launch.sh lab --experiment experiments/{name}.py{words} --workdir runs/lab/{name}`",
+        f"`{experiment.command}`",
     )

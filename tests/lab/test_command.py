@@ -54,6 +54,9 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
     assert [run["status"] for run in result["rows"]["residual"]["runs"]] == ["finished"] + ["missing"] * 5
     assert (held.path.parent / "results/tiny-laptop/report.html").exists()
     assert "shortcuts help" in (held.path.parent / "LEDGER.md").read_text()
+    for name in ("report.html", "report.md"):  # of the machine that it ran on, no path
+        published = (held.path.parent / "results/tiny-laptop" / name).read_text()
+        assert f"{held.command}" in published and str(tmp_path) not in published
     sweep = Sweep(held, work)
     assert "5 x " in plan.make(sweep, sweep.missing(held.rows), time_steps=False).text
 
