@@ -17,9 +17,9 @@ Differs from the paper: photographs are cropped at random from their shorter sid
 
 Command: python -m dnn_research.main --config configs/style_transfer.py
 Then:    python -m dnn_research.tools.stylize --workdir runs/style_transfer photo.jpg --output painted.jpg
-Reached with this code: at full scale not yet run. `:laptop` trains the published half-width network on thirteen
-built-in photographs; its loss network is a narrow VGG-16 that has learned patches of them, to be trained first:
-python -m dnn_research.main --config configs/loss_network.py
+Reached with this code: at full scale not yet run. `:laptop` trains pytorch/examples' network at half its width on
+thirteen built-in photographs; its loss network is a narrow VGG-16 that has learned patches of them, to be trained
+first: python -m dnn_research.main --config configs/loss_network.py
 """
 
 from ml_collections import ConfigDict
@@ -45,20 +45,20 @@ LAPTOP = {
     "data.augment.shorter_side": (128, 320),
     "data.num_workers": 2,
     "data.augment.flip": True,
-    "model.variant": "released",
-    "model.upsampling": "nearest",
+    "model.variant": "pytorch",
+    "model.width_factor": 0.5,
     "task.style_images": ("builtin:tissue",),
     "task.style_layers": ("relu1_1", "relu1_2", "relu2_2", "relu3_3", "relu4_3"),
-    "task.style_weight": 5.0,
-    "task.tv_weight": 3e-9,
+    "task.style_weight": 0.3,
+    "task.tv_weight": 3e-8,
     "task.loss_network.weights": "runs/loss_network",
     "schedule.name": "cosine",
     "schedule.learning_rate": 2e-3,
-    "train.num_steps": 2400,
+    "train.num_steps": 3000,
     "eval.resize": 256,
     "eval.batch_size": 3,
-    "eval.every_steps": 400,
-    "checkpoint.every_steps": 400,
+    "eval.every_steps": 500,
+    "checkpoint.every_steps": 500,
     "record.every_steps": 25,
 }
 

@@ -26,26 +26,30 @@ VARIANTS = {
 }
 
 LAPTOP = {
-    "batch_size": 8,
-    "data.source": "tfds:photo_patches/96",
+    "batch_size": 16,
+    "data.source": "tfds:photo_patches/64",
     "data.train_split": "train",
     "data.eval_split": "test[:160]",
-    "data.image_size": 96,
+    "data.image_size": 64,
+    # A network without normalization wants its images about one.
+    "data.std": (127.5, 127.5, 127.5),
     "data.augment.shorter_side": (),
     "data.augment.flip": True,
     "data.num_workers": 2,
+    "model.norm": "none",
     "model.width_factor": 0.5,
     "task.loss_network.weights": "runs/loss_network",
-    "train.num_steps": 2000,
+    "schedule.name": "cosine",
+    "train.num_steps": 8000,
     "eval.protocol": "original",
     "eval.resize": None,
     "eval.batch_size": 16,
-    "eval.every_steps": 500,
-    "checkpoint.every_steps": 500,
+    "eval.every_steps": 1000,
+    "checkpoint.every_steps": 1000,
     "record.every_steps": 50,
 }
 
-SMOKE = {"data.image_size": 96, "task.loss_network.weights": "random", "task.loss_network.rescale": "none"}
+SMOKE = {"data.image_size": 64, "task.loss_network.weights": "random", "task.loss_network.rescale": "none"}
 
 
 def get_config() -> ConfigDict:

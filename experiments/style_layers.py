@@ -6,7 +6,7 @@ The paper's content is in relu2_2, its released code's in relu3_3.
 
 Rows: content in relu2_2 and in relu3_3 with all four style layers, which have their style loss in common; and one style
 layer at a time, which have their content loss in common. The pictures are in each run's TensorBoard (`stylized/`, with
-record.images above 0). The laptop scale: 400 steps of four 96-pixel crops of thirteen built-in photographs, the
+record.images above 0). The laptop scale: 400 steps of two 96-pixel crops of thirteen built-in photographs, the
 published half-width network.
 """
 
@@ -22,6 +22,7 @@ ROWS = {
 }
 
 LAPTOP = {
+    "model.variant": "released",
     "data.image_size": 96,
     "data.augment.shorter_side": (96, 240),
     "train.num_steps": 400,

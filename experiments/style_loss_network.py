@@ -7,7 +7,7 @@ Rows: VGG-16 trained on patches of the built-in photographs (before the first ru
 configs/loss_network.py), VGG-16 with random weights, Network in Network with random weights and layers at the same
 strides. Losses by different networks do not compare; how much of the photographs' own style loss is left does, roughly,
 and so do the pictures in each run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps
-of four 96-pixel crops of thirteen built-in photographs, the published half-width network.
+of two 96-pixel crops of thirteen built-in photographs, the published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"
@@ -31,6 +31,7 @@ ROWS = {
 }
 
 LAPTOP = {
+    "model.variant": "released",
     "data.image_size": 96,
     "data.augment.shorter_side": (96, 240),
     "train.num_steps": 400,

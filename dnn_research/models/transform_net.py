@@ -74,6 +74,7 @@ VARIANTS: dict[str, Variant] = {
     "pytorch": Variant(0, "reflect", "instance", "nearest", "linear", 1.0, (0.0, 0.0, 0.0)),
 }
 NORMS = ("batch", "instance")
+SR_NORMS = (*NORMS, "none")
 UPSAMPLINGS = ("transposed", "nearest")
 
 
@@ -107,6 +108,8 @@ class Parts:
 
     def normalize(self, x: Array, mixture: Array | None, *, train: bool, name: str) -> Array:
         """Normalization inside the module that calls it."""
+        if self.norm == "none":
+            return x
         if self.norm == "batch":
             return BatchNorm(axis_name=self.batch_norm_axis, dtype=self.dtype, name=name)(x, train=train)
         return InstanceNorm(self.styles, dtype=self.dtype, name=name)(x, mixture)
@@ -303,7 +306,8 @@ class SuperResolutionNet(nn.Module):
 
     Attributes:
         factor: 2, 4 or 8.
-        norm: `batch` or `instance`.
+        norm: `batch` as in the paper, `instance`, or `none`: what a batch has in common is a part of every picture of
+            it, so that batch normalization costs exactness of pixels (Lim et al. 2017, arXiv:1707.02921, section 3.1).
         residual_blocks: how many.
         dtype: what is computed in; parameters, statistics and the pixels are float32.
         batch_norm_axis: the device axis to share batch statistics over; None: each device's own examples.
@@ -319,7 +323,7 @@ class SuperResolutionNet(nn.Module):
 
     def __post_init__(self) -> None:
         check_option(self.factor, FACTORS, "factor")
-        check_option(self.norm, NORMS, "norm")
+        check_option(self.norm, SR_NORMS, "norm")
         check_width_factor(self.width_factor)
         super().__post_init__()
 

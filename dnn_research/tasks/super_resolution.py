@@ -25,9 +25,9 @@ from dnn_research.tasks.objective import to_bytes
 from dnn_research.tasks.task import Sums, Task, Tree
 
 LOSSES = ("feature", "pixel")
-QUALITIES = Means(
-    ("loss", "pixel_loss", "feature_loss", "psnr", "ssim", "bicubic_feature_loss", "bicubic_psnr", "bicubic_ssim")
-)
+# Of every training step; what costs much beside a step is for evaluation.
+TRAINED = Means(("loss", "pixel_loss", "psnr", "bicubic_psnr"))
+EVALUATED = Means((*TRAINED.names, "feature_loss", "ssim", "bicubic_feature_loss", "bicubic_ssim"))
 
 
 def create(
@@ -112,13 +112,13 @@ def create(
                 train=True, mutable=list(own(model_state)),
             )  # fmt: skip
         each = measured(model_state, jnp.asarray(made), goal, small)
-        return each["loss"].mean(), (new_state, QUALITIES.sums(each, jnp.ones_like(each["loss"])))
+        return each["loss"].mean(), (new_state, TRAINED.sums(each, jnp.ones_like(each["loss"])))
 
     def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
         goal = batch["image"].astype(jnp.float32)
         small = image_quality.shrink(goal, factor)
         made = network.apply({"params": params, **own(model_state)}, dataset.normalize(small))
-        return QUALITIES.sums(measured(model_state, jnp.asarray(made), goal, small), batch["weight"])
+        return EVALUATED.sums(measured(model_state, jnp.asarray(made), goal, small), batch["weight"])
 
     @jax.jit
     def pictures(variables: Tree, images: Array) -> dict[str, Array]:
@@ -131,8 +131,8 @@ def create(
         return {"photographs": images, **made}
 
     return Task(
-        network, init, shapes, train_loss, evaluate, QUALITIES.zero_sums, QUALITIES.finish, QUALITIES.names,
-        sentence, brief,
+        network, init, shapes, train_loss, evaluate, TRAINED.zero_sums, EVALUATED.finish, TRAINED.names,
+        sentence, brief, zero_eval_sums=EVALUATED.zero_sums,
         constants=constants, facts={"loss_network": features.facts}, show=show,
     )  # fmt: skip
 

@@ -96,12 +96,22 @@ def test_styles_are_rows_of_scales_and_offsets():
     np.testing.assert_allclose(network.clone(styles=1).apply(single, images(1)), each[1], atol=1e-2)
 
 
-def test_instance_normalization_sees_one_image_batch_normalization_all():
-    for norm, same in (("instance", True), ("batch", False)):
-        network, variables = make(norm=norm)
-        run = lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"])[0]  # noqa: B023, E731
-        alone, together = run(images()[:1]), run(images())[:1]
-        assert bool(jnp.allclose(alone, together, atol=1e-2)) is same
+@pytest.mark.parametrize(
+    ("name", "norm", "same"),
+    [
+        ("transform_net", "instance", True),
+        ("transform_net", "batch", False),
+        ("super_resolution_net", "instance", True),
+        ("super_resolution_net", "batch", False),
+        ("super_resolution_net", "none", True),
+    ],
+)
+def test_only_batch_normalization_sees_more_than_one_image(name, norm, same):
+    network, variables = make(name, norm=norm)
+    assert ("batch_stats" in variables) is not same
+    run = lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"])[0]  # noqa: E731
+    alone, together = run(images()[:1]), run(images())[:1]
+    assert bool(jnp.allclose(alone, together, atol=1e-2)) is same
 
 
 def test_transposed_convolution_is_the_stock_one_with_its_gradients():
@@ -126,6 +136,7 @@ def test_transposed_convolution_is_the_stock_one_with_its_gradients():
     [
         ({"variant": "johnson"}, "variant is 'johnson'"),
         ({"norm": "layer"}, "norm is 'layer'"),
+        ({"norm": "none"}, "norm is 'none'"),
         ({"styles": 2}, "needs instance normalization"),
         ({"styles": 0}, "1 or more"),
     ],

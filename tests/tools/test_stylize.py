@@ -12,7 +12,7 @@ from dnn_research import recipe, train
 from dnn_research.data import pictures
 from dnn_research.data.builtin.photo_patches import read_photo
 from dnn_research.tasks import pixels
-from dnn_research.tools import stylize, upscale
+from dnn_research.tools import evaluate, stylize, upscale
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -202,4 +202,7 @@ def test_a_run_of_something_else_is_refused(painter, enlarger, photos, tmp_path,
         status = command.main([str(photos / "a.jpg"), "--workdir", str(workdir), "--output", str(tmp_path / "b.png")])
         assert status == 1
         assert "is a run of s" in capsys.readouterr().err
+    for workdir in (painter, enlarger):
+        assert evaluate.main(["--workdir", str(workdir)]) == 1
+        assert "tools.evaluate is for classifiers" in capsys.readouterr().err
     assert json.loads((painter / "run.json").read_text())["config"]["task"]["name"] == "style_transfer"

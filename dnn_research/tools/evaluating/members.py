@@ -64,10 +64,15 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
     """Opens a run's checkpoint; `changes` go into its section `data`, images are normalized as the run's were.
 
     Raises:
-        UserError: there is no such checkpoint, or the data set cannot be opened.
+        UserError: there is no such checkpoint, the run is no classifier's, or the data set cannot be opened.
     """
     run = checkpoint.read_run(workdir)
     config = checkpoint.tuples(run["config"])
+    if config["task"]["name"] != "classification":
+        raise UserError(
+            f"{workdir} is a run of {config['task']['name']}, and tools.evaluate is for classifiers; evaluate it with "
+            f"python -m dnn_research.main, its --config and --workdir {workdir} --mode eval"
+        )
     dataset = construct(data.create, "config.data", {**config["data"], **changes}, workdir=workdir)
     fields = {**config["model"], "num_classes": config["model"]["num_classes"] or run["num_classes"]}
     if "towers" in fields:
