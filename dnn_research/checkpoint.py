@@ -520,6 +520,24 @@ def read_run(workdir: Path) -> dict[str, Any]:
     return run
 
 
+def read_run_of(task: str, workdir: Path, complaint: str) -> dict[str, Any]:
+    """`read_run`, of a run of this task.
+
+    Args:
+        task: its name.
+        workdir: of the run.
+        complaint: how the sentence ends that says of which other task it is.
+
+    Raises:
+        UserError: it is no run, or another task's.
+    """
+    run = read_run(workdir)
+    found = field(run, "config.task.name", str, workdir / "run.json")
+    if found != task:
+        raise UserError(f"{workdir} is a run of {found}{complaint}")
+    return run
+
+
 def _set_aside(folder: Path) -> Path:
     """Renames a checkpoint to `<step>.damaged`, or `.damaged1` and so on."""
     numbers = itertools.chain([""], itertools.count(1))

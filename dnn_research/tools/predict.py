@@ -51,10 +51,8 @@ class Predictor:
     def __init__(
         self, workdir: Path, which: str, *, ema: bool = False, labels: Sequence[str] | None = None, batch_size: int = 32
     ) -> None:
-        run = checkpoint.read_run(workdir)
+        run = checkpoint.read_run_of("classification", workdir, ", whose network knows no labels")
         config = run["config"]
-        if config["task"]["name"] != "classification":
-            raise UserError(f"{workdir} is a run of {config['task']['name']}, whose network knows no labels")
         self._data, self._batch_size = config["data"], batch_size
         self._protocol = protocols.of_run(config)
         model, variables = checkpoint.load_network(workdir, which, ema=ema)

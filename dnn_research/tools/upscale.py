@@ -49,9 +49,7 @@ def _painter(known: argparse.Namespace) -> Callable[[np.ndarray, str], np.ndarra
     from dnn_research.tasks import image_quality
     from dnn_research.tasks.objective import to_bytes
 
-    config = checkpoint.read_run(known.workdir)["config"]
-    if config["task"]["name"] != "super_resolution":
-        raise UserError(f"{known.workdir} is a run of {config['task']['name']}; super_resolution enlarges pictures")
+    checkpoint.read_run_of("super_resolution", known.workdir, "; super_resolution enlarges pictures")
     model, variables = checkpoint.load_network(known.workdir, known.checkpoint, ema=known.ema)
     assert isinstance(model, SuperResolutionNet)
     if model.norm == "instance":

@@ -66,13 +66,9 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
     Raises:
         UserError: there is no such checkpoint, the run is no classifier's, or the data set cannot be opened.
     """
-    run = checkpoint.read_run(workdir)
+    elsewhere = f"evaluate it with python -m dnn_research.main, its --config and --workdir {workdir} --mode eval"
+    run = checkpoint.read_run_of("classification", workdir, f", and tools.evaluate is for classifiers; {elsewhere}")
     config = checkpoint.tuples(run["config"])
-    if config["task"]["name"] != "classification":
-        raise UserError(
-            f"{workdir} is a run of {config['task']['name']}, and tools.evaluate is for classifiers; evaluate it with "
-            f"python -m dnn_research.main, its --config and --workdir {workdir} --mode eval"
-        )
     dataset = construct(data.create, "config.data", {**config["data"], **changes}, workdir=workdir)
     fields = {**config["model"], "num_classes": config["model"]["num_classes"] or run["num_classes"]}
     if "towers" in fields:

@@ -56,10 +56,8 @@ def by_network(known: argparse.Namespace) -> Paint:
     """Painting by the network of a run."""
     if known.workdir is None:
         raise UserError("--workdir, of a trained network, is missing; --method optimize needs none")
-    run = checkpoint.read_run(known.workdir)
+    run = checkpoint.read_run_of("style_transfer", known.workdir, "; style_transfer paints pictures")
     config = run["config"]
-    if config["task"]["name"] != "style_transfer":
-        raise UserError(f"{known.workdir} is a run of {config['task']['name']}; style_transfer paints pictures")
     names = config["task"]["style_images"]
     model, variables = checkpoint.load_network(known.workdir, known.checkpoint, ema=known.ema)
     assert isinstance(model, TransformNet)
@@ -185,9 +183,8 @@ def by_optimization(known: argparse.Namespace) -> Paint:
 def _wanted(known: argparse.Namespace) -> tuple[objective.Objective, Sequence[str], int | None]:
     """The losses, the style pictures as `--style` words, and the size to scale those to (None: the result's)."""
     if known.workdir is not None:
-        section = checkpoint.read_run(known.workdir)["config"]["task"]
-        if section["name"] != "style_transfer":
-            raise UserError(f"{known.workdir} is a run of {section['name']}; style_transfer has losses of styles")
+        run = checkpoint.read_run_of("style_transfer", known.workdir, "; style_transfer has losses of styles")
+        section = run["config"]["task"]
         return _goal_of(section), known.style or section["style_images"], section["style_size"]
     if not known.style:
         raise UserError("--style, a picture to take the style from, is missing: a path, or builtin:tissue")
