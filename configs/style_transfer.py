@@ -121,6 +121,7 @@ def get_config() -> ConfigDict:
     config.task.style_weight = 10.0
     config.task.tv_weight = 1e-9
     config.task.normalization = "paper"
+    config.task.evaluate_iterations = 0
     config.task.loss_network = ConfigDict()
     config.task.loss_network.weights = "runs/vgg16_torchvision"
     config.task.loss_network.step = "latest"

@@ -95,7 +95,7 @@ def timed(recipe: Recipe, *, training: bool = True) -> Time:
         state, report = train_step(state, parallel.shard(batch, setup.layout))
         jax.block_until_ready((state, report))
         seconds.append(time.perf_counter() - started)
-    network_now = (state.params, state.model_state)
+    network_now = (state.params, {**state.model_state, **state.constants})
     started = time.perf_counter()
     evaluator([network_now])
     compiled = time.perf_counter()

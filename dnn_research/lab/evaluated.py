@@ -15,6 +15,9 @@ from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.measures import MEASURES
 from dnn_research.recipe import Recipe
 
+# How the names of keys begin that training does not look at.
+OF_EVALUATION = ("eval.", "task.evaluate_")
+
 
 def rows(experiment: Experiment) -> frozenset[str]:
     """Those rows of an experiment; none where it measures more than a last evaluation tells, or tunes a field."""
@@ -25,7 +28,9 @@ def rows(experiment: Experiment) -> frozenset[str]:
 
     def in_evaluation_alone(row: str) -> bool:
         changed = recipe.differences(baseline, recipe.plain(experiment.load(row, seed).config))
-        return bool(changed) and all(key.startswith("eval.") and not key.startswith("eval.every") for key in changed)
+        return bool(changed) and all(
+            key.startswith(OF_EVALUATION) and not key.startswith("eval.every") for key in changed
+        )
 
     return frozenset(row for row in experiment.rows if in_evaluation_alone(row))
 

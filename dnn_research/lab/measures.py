@@ -167,7 +167,7 @@ def _guessing(records: Records) -> float:
 
 
 def _of_pictures(title: str, name: str) -> Measure:
-    return Measure(title, _at_the_end(name), None, ratio=True, unit="times")
+    return Measure(title, _at_the_end(name), None, ratio=True, unit="times", of_last_evaluation=True)
 
 
 MEASURES: dict[str, Measure] = {
@@ -239,8 +239,9 @@ MEASURES: dict[str, Measure] = {
         None,
         ratio=True,
         unit="times",
+        of_last_evaluation=True,
     ),
     "feature_loss": _of_pictures("distance of features on pictures not trained on", "feature_loss"),
-    "psnr": Measure("PSNR of the luminance [dB]", _at_the_end("psnr"), None, unit="dB"),
-    "ssim": Measure("SSIM of the luminance", _at_the_end("ssim"), None, unit=""),
+    "psnr": Measure("PSNR of the luminance [dB]", _at_the_end("psnr"), None, unit="dB", of_last_evaluation=True),
+    "ssim": Measure("SSIM of the luminance", _at_the_end("ssim"), None, unit="", of_last_evaluation=True),
 }

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Float
 
 from dnn_research.data import images, pictures
@@ -120,27 +121,12 @@ def _descend(
 ) -> np.ndarray:
     """The iterations at one size."""
     wanted = jax.jit(goal.content)(constants, jnp.asarray(content, jnp.float32)[None])
-    # Pixels in units of their range: a first step of L-BFGS is then of a size that makes sense.
-    optimizer = optax.lbfgs() if options.optimizer == "lbfgs" else optax.adam(options.learning_rate / 255)
-
-    def losses(x: Float[Array, "1 h w 3"], constants: Any, wanted: Array) -> tuple[Array, dict[str, Array]]:
-        each = goal.measure(constants, 255 * x, wanted, weights)
-        return each["loss"][0], each
-
-    @jax.jit
-    def step(x: Array, state: Any, constants: Any, wanted: Array) -> tuple[Array, Any, dict[str, Array]]:
-        def value(x: Array) -> Array:
-            return losses(x, constants, wanted)[0]
-
-        (loss, each), gradient = jax.value_and_grad(losses, has_aux=True)(x, constants, wanted)
-        more = {"value": loss, "grad": gradient, "value_fn": value} if options.optimizer == "lbfgs" else {}
-        updates, state = optimizer.update(gradient, state, x, **more)
-        return jnp.clip(x + jnp.asarray(updates), 0, 1), state, each
-
+    optimizer, step = _iteration(goal, options)
+    step = jax.jit(step)
     x = jnp.asarray(start / 255)[None]
     state = optimizer.init(x)
     for number in range(1, options.iterations + 1):
-        x, state, each = step(x, state, constants, wanted)
+        x, state, each = step(x, state, constants, wanted, weights)
         now = x
         report(
             done + number,
@@ -150,6 +136,66 @@ def _descend(
         if not np.isfinite(float(each["loss"][0])):
             raise UserError(f"the loss is not finite after {done + number} iterations; lower the weights or the rate")
     return np.asarray(to_bytes(255 * x[0]))
+
+
+# (pixels in 0..1 [1, h, w, 3], state of the optimizer, constants, wanted content, mixture) -> the first two after an
+# iteration, and the losses before it.
+Step = Callable[[Array, Any, Any, Array, Array], tuple[Array, Any, dict[str, Array]]]
+
+
+def _iteration(goal: Objective, options: Options) -> tuple[optax.GradientTransformation, Step]:
+    """The optimizer, and one iteration by it."""
+    # Pixels in units of their range: a first step of L-BFGS is then of a size that makes sense.
+    optimizer = optax.lbfgs() if options.optimizer == "lbfgs" else optax.adam(options.learning_rate / 255)
+
+    def step(
+        x: Array, state: Any, constants: Any, wanted: Array, weights: Array
+    ) -> tuple[Array, Any, dict[str, Array]]:
+        def losses(x: Array) -> tuple[Array, dict[str, Array]]:
+            each = goal.measure(constants, 255 * x, wanted, weights)
+            return each["loss"][0], each
+
+        (loss, each), gradient = jax.value_and_grad(losses, has_aux=True)(x)
+        line_search = {"value": loss, "grad": gradient, "value_fn": lambda x: losses(x)[0]}
+        more = line_search if options.optimizer == "lbfgs" else {}
+        updates, state = optimizer.update(gradient, state, x, **more)
+        return jnp.clip(x + jnp.asarray(updates), 0, 1), state, each
+
+    return optimizer, step
+
+
+def paint(
+    goal: Objective,
+    constants: Any,
+    photos: Float[Array, "b h w 3"],
+    mixture: Float[Array, "b s"],
+    iterations: int,
+) -> Float[Array, "b h w 3"]:
+    """What so many iterations of L-BFGS make of photographs, each by itself and from itself; for compiled steps.
+
+    Args:
+        goal: the losses.
+        constants: as `goal.constants` gives them.
+        photos: 0..255.
+        mixture: the weight of each style, for each picture.
+        iterations: how many.
+
+    Returns:
+        pictures, 0..255.
+    """
+    optimizer, step = _iteration(goal, Options())
+
+    def one(given: tuple[Array, Array]) -> Array:
+        photo, weights = given[0][None], given[1][None]
+        wanted, start = goal.content(constants, photo), photo / 255
+
+        def iteration(_: Any, so_far: tuple[Array, Any]) -> tuple[Array, Any]:
+            return step(so_far[0], so_far[1], constants, wanted, weights)[:2]
+
+        x, _ = lax.fori_loop(0, iterations, iteration, (start, optimizer.init(start)))
+        return 255 * x[0]
+
+    return lax.map(one, (photos, mixture))
 
 
 def match_colors(image: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from dnn_research import models
 from dnn_research.data import Dataset, pictures
 from dnn_research.errors import UserError, choose
 from dnn_research.models.layers import frozen_layers
-from dnn_research.tasks import objective
+from dnn_research.tasks import objective, pixels
 from dnn_research.tasks.classification import DTYPES, split_variables, without_gradient
 from dnn_research.tasks.task import Sums, Task, Tree
 
@@ -36,6 +36,7 @@ def create(
     tv_weight: float,
     normalization: str,
     loss_network: Mapping[str, Any],
+    evaluate_iterations: int = 0,
     frozen: Callable[[str], bool] | None = None,
 ) -> Task:
     """Training a transform network on photographs.
@@ -50,11 +51,15 @@ def create(
         content_layer, style_layers, content_weight, style_weight, tv_weight, normalization: of the losses, see
             `objective.Objective`.
         loss_network: arguments of `loss_network.create`.
+        evaluate_iterations: 0 to evaluate what the network paints; else what so many iterations of L-BFGS make of the
+            photographs, which is what the network replaces.
         frozen: path of a parameter -> whether it keeps its value; None when all are trained.
     """
     del axis
     if not style_images:
         raise UserError("task.style_images must name at least one picture: a path, or builtin:tissue")
+    if evaluate_iterations < 0:
+        raise UserError(f"task.evaluate_iterations must not be negative: {evaluate_iterations}")
     dtype, count = choose(DTYPES, train["dtype"], "train.dtype"), len(style_images)
     network = _network(model, count, dtype, train["batch_norm_axis"])
     styles = [pictures.fit(pictures.read_still(locator), style_size) for locator in style_images]
@@ -100,9 +105,13 @@ def create(
 
     def evaluate(params: Tree, model_state: Tree, batch: Mapping[str, jax.Array]) -> Sums:
         mixture = jax.nn.one_hot(batch["index"] % count, count)
-        variables = {"params": params, **own(model_state)}
-        made = network.apply(variables, dataset.normalize(batch["image"]), mixture=mixture)
-        own_style = goal.style(model_state, batch["image"].astype(jnp.float32), mixture)
+        photos = batch["image"].astype(jnp.float32)
+        if evaluate_iterations:
+            made = pixels.paint(goal, model_state, photos, mixture, evaluate_iterations)
+        else:
+            variables = {"params": params, **own(model_state)}
+            made = network.apply(variables, dataset.normalize(batch["image"]), mixture=mixture)
+        own_style = goal.style(model_state, photos, mixture)
         each = {**measured(model_state, jnp.asarray(made), batch, mixture), "photograph_style_loss": own_style}
         return objective.EVALUATED.sums(each, batch["weight"])
 

@@ -7,7 +7,7 @@ import pytest
 
 from dnn_research import recipe, train
 from dnn_research.errors import UserError
-from dnn_research.lab import experiment, ledger, statistics
+from dnn_research.lab import cost, experiment, ledger, statistics
 from dnn_research.lab.sweep import FINISHED, Sweep
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,14 @@ def test_a_row_of_each_experiment_runs(path, tmp_path):
     runs = sweep.tuning_runs(row)[:1] or [sweep.run(row, held.seeds[0])]
     assert [outcome.status for _, outcome in sweep.execute(runs)] == [FINISHED]
     assert all(sweep.value(runs[0], measure) >= 0 for measure in held.measures)
+
+
+def test_a_plan_times_evaluations_of_a_task_with_constants():
+    held = experiment.load(f"{ROOT / 'experiments/optimization.py'}:laptop,smoke")
+    with_few = held.load("iterations-10", 0)
+    with with_few.config.unlocked():
+        recipe.apply(with_few.config, {"task.evaluate_iterations": 1}, origin="test")
+    assert cost.timed(with_few, training=False).run_seconds > 0
 
 
 def test_the_ledger_is_up_to_date(monkeypatch):

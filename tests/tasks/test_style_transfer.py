@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dnn_research import checkpoint, recipe, train
+from dnn_research.data import pictures
 from dnn_research.errors import UserError
-from dnn_research.tasks import loss_network, objective
+from dnn_research.tasks import loss_network, objective, pixels
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -76,6 +77,33 @@ def _interrupting(call):
     return stop
 
 
+def test_iterations_are_evaluated_in_place_of_the_network(tmp_path, devices):
+    two = ("data.synthetic_examples=2", "batch_size=2", "train.num_steps=3")
+    of_network = train.train(load(*two), tmp_path / "run")
+    chosen = load(*two, "task.evaluate_iterations=5")
+    found = train.evaluate_run(chosen, tmp_path / "run", "latest", print)
+    photos = train.set_up(chosen).evaluator.first_images(2)
+    section = chosen.config.task.to_dict()
+    names = ("content_layer", "style_layers", "content_weight", "style_weight", "tv_weight", "normalization")
+    goal = objective.create(
+        **{name: section[name] for name in names}, network=section["loss_network"], dtype=jnp.float32
+    )
+    styles = [pictures.fit(pictures.read_still(name), 32) for name in section["style_images"]]
+    constants = jax.tree.map(jnp.asarray, goal.constants(styles))
+    options = pixels.Options(iterations=5, sizes=(16,), style_size=32)
+    each = []
+    for photo, mixture in zip(photos, np.eye(2, dtype=np.float32), strict=True):
+        made = pixels.optimize(photo, styles, mixture.tolist(), goal, options, lambda *_: None)
+        shown, made = (jnp.asarray(image[None], jnp.float32) for image in (photo, made))
+        wanted = goal.content(constants, shown)
+        each.append(goal.measure(constants, made, wanted, jnp.asarray(mixture[None]))["loss"])
+    # `optimize` rounds to whole levels.
+    assert found["eval/loss"] == pytest.approx(np.mean(each), rel=5e-3)
+    assert found["eval/loss"] < 0.9 * of_network["eval/loss"]
+    with pytest.raises(UserError, match=r"task\.evaluate_iterations must not be negative: -1"):
+        train.set_up(load("task.evaluate_iterations=-1"))
+
+
 def test_other_weights_under_the_same_name_are_refused(tmp_path, devices):
     train.train(load("train.num_steps=3"), tmp_path / "run")
     path = tmp_path / "run" / "run.json"
@@ -117,8 +145,8 @@ def test_a_loss_network_keeps_what_its_layers_need():
     assert make().facts == network.facts
     assert make(seed=1).facts["sha256"] != network.facts["sha256"]
     average = make(pooling="average")
-    pixels = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
-    run = lambda n: jax.jit(n.features)(n.constants, pixels)  # noqa: E731
+    photos = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype(np.float32)
+    run = lambda n: jax.jit(n.features)(n.constants, photos)  # noqa: E731
     np.testing.assert_array_equal(run(network)["relu1_2"], run(average)["relu1_2"])
     assert np.abs(run(network)["relu3_3"] - run(average)["relu3_3"]).max() > 0
 
