@@ -829,9 +829,11 @@ def _say_end(
     program = tensorboard.relative_to(Path.cwd()) if inside else "tensorboard"
     splits = list(dict.fromkeys(name.partition("/")[0] for name in results))
     names = list(of_split(results, splits[0])) if splits else []
-    say(f"{'results at step ' + format(step, ','):<28}" + "".join(f"{name:>15}" for name in names))
+    width = max(15, *(2 + len(name) for name in names))
+    say(f"{'results at step ' + format(step, ','):<28}" + "".join(f"{name:>{width}}" for name in names))
     for split in splits:
-        say(f"{split:<28}" + "".join(f"{_cell(name, value):>15}" for name, value in of_split(results, split).items()))
+        cells = (_cell(name, value) for name, value in of_split(results, split).items())
+        say(f"{split:<28}" + "".join(f"{cell:>{width}}" for cell in cells))
     if conditions:  # a checkpoint of an earlier version has none
         say(f"measured: {data.Conditions(**conditions)}")
     say(f"written:  {workdir}: metrics.jsonl, timing.jsonl, run.json, checkpoints, tensorboard")

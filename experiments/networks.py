@@ -13,7 +13,7 @@ BASELINE = "configs/mobilenet.py"
 BASELINE_ROW = "mobilenet"
 
 ROWS = {
-    "mobilenet": {},
+    "mobilenet": {"model.weight_init": "modern"},
     "googlenet": {
         "model.name": "googlenet",
         "model.width": None,

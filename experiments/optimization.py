@@ -5,8 +5,8 @@ loss of about 50 to 100 iterations of L-BFGS; table 1: a pass takes 0.015 s, 100
 
 Rows: the network, and 10, 50 and 200 iterations from the photograph; they train nothing, and a run's seed does not
 change them. The laptop scale: pytorch/examples' network at half its width, 1,500 steps of two 96-pixel crops of
-thirteen built-in photographs; three others at 192 pixels. What pass and iteration take: python -m
-dnn_research.tools.stylize with --measure, and with --method optimize.
+thirteen built-in photographs; evaluated on the middle 96 pixels of three others, at 192 pixels. What pass and iteration
+take: python -m dnn_research.tools.stylize with --measure, and with --method optimize.
 """
 
 BASELINE = "configs/style_transfer.py"
@@ -36,7 +36,7 @@ MEASURES = ("test_loss", "style_loss", "content_loss")
 CLAIMS = (
     {
         "id": "S4",
-        "says": "50 iterations reach a loss that is no lower than the network's",
+        "says": "after 50 iterations the loss is still higher than the network's",
         "source": "Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155), section 4.1",
         "published": "the network's loss is that of 50 to 100 iterations",
         "row": "iterations-50",

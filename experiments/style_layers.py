@@ -4,10 +4,10 @@ Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155), figures 3 and 4: what is recons
 content and arrangement, but not colour, texture and exact shape; a style in higher layers carries larger structures.
 The paper's content is in relu2_2, its released code's in relu3_3.
 
-Rows: content in relu2_2 and in relu3_3 with all four style layers, which have their style loss in common; and one style
-layer at a time, which have their content loss in common. The pictures are in each run's TensorBoard (`stylized/`, with
-record.images above 0). The laptop scale: 400 steps of two 96-pixel crops of thirteen built-in photographs, the
-published half-width network.
+Rows: content in relu2_2 and in relu3_3 with all style layers (four, at the laptop scale relu1_1 too), which have their
+style loss in common; and one style layer at a time, which have their content loss in common. The pictures are in each
+run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps of two 96-pixel crops of
+thirteen built-in photographs, the published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"

@@ -4,10 +4,10 @@ Johnson, Alahi, Fei-Fei 2016 (arXiv:1603.08155) and Gatys, Ecker, Bethge 2016 ta
 Ustyuzhaninov et al. 2016 (arXiv:1606.00021) make textures with random weights.
 
 Rows: VGG-16 trained on patches of the built-in photographs (before the first run: python -m dnn_research.main --config
-configs/loss_network.py), VGG-16 with random weights, Network in Network with random weights and layers at the same
-strides. Losses by different networks do not compare; how much of the photographs' own style loss is left does, roughly,
-and so do the pictures in each run's TensorBoard (`stylized/`, with record.images above 0). The laptop scale: 400 steps
-of two 96-pixel crops of thirteen built-in photographs, the published half-width network.
+configs/loss_network.py), VGG-16 with random weights, Network in Network with random weights and layers at strides of 1
+to 4, where VGG's go to 8. Losses by different networks do not compare; how much of the photographs' own style loss is
+left does, roughly, and so do the pictures in each run's TensorBoard (`stylized/`, with record.images above 0). The
+laptop scale: 400 steps of two 96-pixel crops of thirteen built-in photographs, the published half-width network.
 """
 
 BASELINE = "configs/style_transfer.py"

@@ -39,7 +39,7 @@ def execute(
     try:
         submitit = importlib.import_module("submitit")
     except ImportError as error:
-        raise UserError(f"--cluster={cluster} needs submitit: pip install 'dnn-research[cluster]' ({error})") from error
+        raise UserError(f"--cluster={cluster} needs submitit: pip install -e '.[cluster]' ({error})") from error
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="lab", **parameters)

@@ -25,6 +25,12 @@ def run(known: argparse.Namespace) -> int:
         raise UserError("which experiment? --experiment experiments/residual.py:laptop (experiments/ has more)")
     chosen = experiment.load(known.experiment)
     sweep = Sweep(chosen, known.workdir or chosen.workdir)
+    if known.publish and chosen.smoke:
+        raise UserError(f"{chosen.spec} is shrunk to a few steps: its results are not published")
+    if known.cluster and known.jobs < 1:
+        raise UserError(f"--jobs is {known.jobs}: give 1 or more")
+    if known.cluster and known.minutes is not None:
+        raise UserError("--minutes is for runs in this process; with --cluster a job has its own time limit")
     if known.run:
         return _run_one(sweep, known.run)
     _refuse_other(sweep.directory, chosen)
@@ -83,10 +89,13 @@ def _run_one(sweep: Sweep, name: str) -> int:
 
 
 def _measure_networks(sweep: Sweep) -> None:
-    """Writes the cost of the network of every row that has begun, once, into cost.json."""
+    """Writes the cost of the network of every row whose first seed has ended, once, into cost.json.
+
+    Not of rows that only evaluate: what they do to a picture is not one pass.
+    """
     path = sweep.directory / "cost.json"
     held = read_json(path, "remove it") if path.exists() else {}
-    for row in sweep.experiment.rows:
+    for row in [row for row in sweep.experiment.rows if row not in sweep.evaluated]:
         first = sweep.run(row, sweep.experiment.seeds[0])
         if row not in held and (first.workdir / "outcome.json").exists():
             held[row] = dataclasses.asdict(cost.network(sweep.recipe_of(first)))

@@ -44,7 +44,8 @@ class Time:
 def network(recipe: Recipe) -> Network:
     """The cost of a recipe's network in evaluation, on this machine and with nothing else to do."""
     setup = train.set_up(recipe)
-    model, shape = setup.task.model, setup.dataset.image_shape
+    model = setup.task.model
+    shape = models.input_shape(model, setup.dataset.image_shape)
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), models.shapes(model, shape))
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
     return Network(params, tracing.forward_multiply_adds(model, shape, train=False), _latency(model, variables, shape))

@@ -6,11 +6,13 @@ schedule that waits for a plateau, comes between. Such a row needs no training o
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from dnn_research import checkpoint, recipe, record, train
+from dnn_research.errors import Diverged
 from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.measures import MEASURES
 from dnn_research.recipe import Recipe
@@ -63,8 +65,15 @@ def write(chosen: Recipe, trained: Path, workdir: Path, *, diverged: bool) -> No
 
 
 def _evaluated(chosen: Recipe, trained: Path, last: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line of metrics for each split."""
+    """One line of metrics for each split.
+
+    Raises:
+        Diverged: a result is not finite.
+    """
     results = train.evaluate_run(chosen, trained, "latest", print)
+    strange = [name for name, value in results.items() if not math.isfinite(value)]
+    if strange:
+        raise Diverged(f"{strange[0]} of {trained} is {results[strange[0]]}", last["step"], evaluating=True)
     setup = train.set_up(chosen, trained)
     return [
         {

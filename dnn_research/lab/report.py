@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research.lab import plots, verdict
-from dnn_research.lab.measures import GUESSING
+from dnn_research.lab.measures import GUESSING, MEASURES
 from dnn_research.lab.statistics import ALPHA, POWER
 
 Result = dict[str, Any]
@@ -27,6 +27,7 @@ COLORS = {
     verdict.UNDER_POWERED: "#8a6100",
     verdict.NOT_RUN: "#5f6b7a",
     verdict.NOT_COMPARABLE: "#5f6b7a",
+    verdict.WITHOUT_VALUE: "#5f6b7a",
 }
 
 STYLE = """
@@ -221,7 +222,7 @@ def protocol(result: Result) -> Table:
         ("evaluation", result["protocol"] or "not yet run"),
         ("intervals", "Student's t over paired differences, 95 %, not adjusted for the number of comparisons"),
         ("tests", f"exact sign flips, two-sided, alpha {ALPHA}, Holm over claims (verdicts) and over rows (table)"),
-        ("diverged runs", "counted at chance, not run again"),
+        ("diverged runs", f"{_diverged(list(result['measures']))}, not run again"),
         ("at chance", f"runs whose error at the end is at least {GUESSING:.0%} of a guess's: nothing was learned"),
         ("code", ", ".join(sorted(f"{code}" for code in codes)) or "not yet run"),
         ("commit", f"{first['commit']}{' with changes' if first['dirty'] else ''}" if first else ""),
@@ -230,6 +231,14 @@ def protocol(result: Result) -> Table:
         ("time of the runs", f"{seconds / 60:.0f} min, of those that were not interrupted"),
     ]
     return ("what", "how"), lines
+
+
+def _diverged(measured: Sequence[str]) -> str:
+    """What a diverged run counts as."""
+    without = [name for name in measured if MEASURES[name].diverged is None]
+    if not without:
+        return "counted at chance"
+    return f"without a value{'' if len(without) == len(measured) else ' of ' + ', '.join(without)}"
 
 
 def runs(result: Result) -> Table:

@@ -1,11 +1,12 @@
 """From the runs of an experiment to what the report says: values, effects, verdicts. No run that came to an end is left
-out: a diverged one counts at chance, a failed one is listed and leaves its pairs open.
+out: a diverged one counts at chance, or where nothing is guessed has no value; a failed one is listed and leaves its
+pairs open.
 """
 
 import json
 import math
 import statistics as spread
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,35 @@ def _environment(workdir: Path) -> Result:
         for part in (held, *held["resumed"])
     ]
     mixed = any(part != parts[0] for part in parts)
-    return {**parts[0], "commit": held["revision"]["commit"], "dirty": held["revision"]["dirty"], "mixed": mixed}
+    return {
+        **parts[0],
+        "commit": held["revision"]["commit"],
+        "dirty": held["revision"]["dirty"],
+        "mixed": mixed,
+        "inputs": _inputs(held["config"]["task"], held.get("task", {})),
+    }
+
+
+def _inputs(section: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a task read besides its data: what was asked for, and the SHA-256 of what was there."""
+    found = {}
+    if "loss_network" in facts:
+        wanted = section["loss_network"]
+        asked = [wanted[key] for key in ("weights", "step", "seed", "model")]
+        found[json.dumps(asked, sort_keys=True)] = facts["loss_network"]["sha256"]
+    for name, digest in facts.get("style_images", {}).items():
+        found[json.dumps([name, section["style_size"]])] = digest
+    return found
 
 
 def comparable(one: Result | None, other: Result | None) -> bool:
-    """Whether two runs are of one code, one set of versions and one kind of machine."""
+    """Whether two runs are of one code, one set of versions and one kind of machine, and found the same at each place.
+
+    Rows may ask for different loss networks; the same one must not have changed in between.
+    """
     if one is None or other is None or one["mixed"] or other["mixed"]:
+        return False
+    if any(other["inputs"].get(asked, found) != found for asked, found in one["inputs"].items()):
         return False
     return all(one[key] == other[key] for key in ("code", "python", "versions", "devices", "processes"))
 
@@ -158,12 +182,17 @@ def _summary(name: str, values: Sequence[float]) -> Result:
 
 
 def differences(runs: dict[tuple[str, int], Result], row: str, against: str, measure: str, seeds: Any) -> Result:
-    """Paired differences, seed by seed (of a ratio those of logarithms), and the seeds that make no pair."""
-    pairs, open_pairs, foreign = [], [], []
+    """Paired differences, seed by seed (of a ratio those of logarithms), and the seeds that make no pair.
+
+    `open` are the seeds to be run yet, `without_value` those of which a run diverged and has nothing to count.
+    """
+    pairs, open_pairs, without_value, foreign = [], [], [], []
     for seed in seeds:
         one, other = runs[row, seed], runs[against, seed]
         values = one["values"].get(measure), other["values"].get(measure)
-        if values[0] is None or values[1] is None:
+        if any(run["status"] == DIVERGED and run["values"].get(measure) is None for run in (one, other)):
+            without_value.append(seed)
+        elif values[0] is None or values[1] is None:
             open_pairs.append(seed)
         elif not comparable(one["environment"], other["environment"]):
             foreign.append(seed)
@@ -171,7 +200,7 @@ def differences(runs: dict[tuple[str, int], Result], row: str, against: str, mea
             pairs.append(math.log(values[0]) - math.log(values[1]))
         else:
             pairs.append(values[0] - values[1])
-    return {"pairs": pairs, "open": open_pairs, "not_comparable": foreign}
+    return {"pairs": pairs, "open": open_pairs, "without_value": without_value, "not_comparable": foreign}
 
 
 def _comparison(
@@ -196,12 +225,14 @@ def _comparison(
 def _claims(experiment: Experiment, runs: dict[tuple[str, int], Result]) -> list[Result]:
     """Every claim with its verdict; Holm's correction is over all claims, run or not."""
     found = [differences(runs, c.row, c.against, c.measure, experiment.seeds) for c in experiment.claims]
-    complete = [len(one["pairs"]) == len(experiment.seeds) for one in found]
-    evidence = [_evidence(c, one["pairs"]) for c, one in zip(experiment.claims, found, strict=True)]
-    verdicts = iter(verdict.judge([e for e, whole in zip(evidence, complete, strict=True) if whole]))
+    complete = all(not one["open"] and not one["not_comparable"] for one in found)
+    evidence = [
+        None if one["without_value"] else _evidence(claim, one["pairs"])
+        for claim, one in zip(experiment.claims, found, strict=True)
+    ]
+    verdicts = verdict.judge(evidence) if complete else [None] * len(found)
     results = []
-    for claim, one, whole in zip(experiment.claims, found, complete, strict=True):
-        judged = next(verdicts) if whole and all(complete) else None
+    for claim, one, judged in zip(experiment.claims, found, verdicts, strict=True):
         word = verdict.NOT_COMPARABLE if one["not_comparable"] else verdict.NOT_RUN
         pairs = one["pairs"]
         interval = statistics.interval(pairs) if len(pairs) > 1 else None

@@ -202,10 +202,12 @@ class Sweep:
     def _evaluate(self, run: Run, chosen: recipe.Recipe, length: int) -> Outcome:
         trained = self.run(self.experiment.baseline_row, run.seed)
         held = read_outcome(trained)
-        if held is None or held.status == FAILED:
+        if held is None:
             raise UserError(
                 f"row {run.row} evaluates the networks of {trained.row}, and {trained.workdir} has none: run that first"
             )
+        if held.status == FAILED:
+            return Outcome(FAILED, length, f"it evaluates the network of {trained.name}, which failed", ATTEMPTS)
         self.check(trained)
         diverged = held.status == DIVERGED
         write = functools.partial(evaluated.write, chosen, trained.workdir, run.workdir, diverged=diverged)

@@ -11,8 +11,8 @@ differences in the claimed direction (`statistics`):
 The margin of a difference is 0 unless the claim writes one: the least effect that would still be what it says. Both
 lists of p-values are adjusted by Holm over all claims of the experiment. At most `ALPHA` against it: *contradicted*;
 else at most `ALPHA` for it: *supported*; else *under-powered*, which means that these runs cannot tell. A claim is
-*not yet run* while a run of any claim is missing (Holm needs them all), and *not comparable* where its runs are not of
-one code and versions.
+*not yet run* while a run of any claim is missing (Holm needs them all), *not comparable* where its runs are not of one
+code and versions, and *without a value* where one of them diverged and what is measured has no value for that.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from dnn_research.lab import statistics
 from dnn_research.lab.statistics import ALPHA
 
 SUPPORTED, CONTRADICTED, UNDER_POWERED = "supported", "contradicted", "under-powered"
-NOT_RUN, NOT_COMPARABLE = "not yet run", "not comparable"
+NOT_RUN, NOT_COMPARABLE, WITHOUT_VALUE = "not yet run", "not comparable", "without a value: runs diverged"
 
 RULE = (
     "Exact sign-flip tests of the paired differences, two-sided, Holm over the claims of the experiment, alpha "
@@ -58,13 +58,13 @@ class Verdict:
     p_against: float
 
 
-def judge(evidence: Sequence[Evidence]) -> list[Verdict]:
-    """The verdicts over all claims of an experiment."""
-    supporting = statistics.holm([_for(claim) for claim in evidence])
-    contradicting = statistics.holm([_against(claim) for claim in evidence])
+def judge(evidence: Sequence[Evidence | None]) -> list[Verdict]:
+    """The verdicts over all claims of an experiment; a claim without a value, None, counts among them."""
+    supporting = statistics.holm([_for(claim) if claim else 1.0 for claim in evidence])
+    contradicting = statistics.holm([_against(claim) if claim else 1.0 for claim in evidence])
     return [
-        Verdict(_word(p_for, p_against), p_for, p_against)
-        for p_for, p_against in zip(supporting, contradicting, strict=True)
+        Verdict(_word(p_for, p_against) if claim else WITHOUT_VALUE, p_for, p_against)
+        for claim, p_for, p_against in zip(evidence, supporting, contradicting, strict=True)
     ]
 
 

@@ -116,7 +116,7 @@ def create(
         "weights": origin,
         "layers": list(ordered),
         "rescale": rescale,
-        "sha256": _digest(used),
+        "sha256": _digest(variables),
     }
     return LossNetwork(network, constants, ordered, mean, std, facts)
 

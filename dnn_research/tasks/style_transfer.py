@@ -128,7 +128,7 @@ def create(
 
     return Task(
         network, init, shapes, loss, evaluate,
-        objective.LOSSES.zero_sums, objective.EVALUATED.finish, objective.LOSSES.names,
+        objective.LOSSES.zero_sums, objective.EVALUATED.finish, objective.EVALUATED.names,
         objective.sentence, objective.brief, zero_eval_sums=objective.EVALUATED.zero_sums,
         constants=constants, facts=facts, show=show,
     )  # fmt: skip

@@ -131,7 +131,7 @@ def create(
         return {"photographs": images, **made}
 
     return Task(
-        network, init, shapes, train_loss, evaluate, TRAINED.zero_sums, EVALUATED.finish, TRAINED.names,
+        network, init, shapes, train_loss, evaluate, TRAINED.zero_sums, EVALUATED.finish, EVALUATED.names,
         sentence, brief, zero_eval_sums=EVALUATED.zero_sums,
         constants=constants, facts={"loss_network": features.facts}, show=show,
     )  # fmt: skip

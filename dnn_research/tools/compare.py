@@ -18,8 +18,8 @@ from dnn_research.tools.curves import read
 
 # What metrics.jsonl says of a split besides its metrics.
 ABOUT = ("step", "epoch", "examples", *record.WORDS)
-# What describes code, data and machine in run.json; the config is compared by itself.
-ENVIRONMENT = ("revision", "versions", "python", "devices", "processes", "num_classes")
+# What describes code, data, what the task read beside them, and machine in run.json; the config is compared by itself.
+ENVIRONMENT = ("revision", "versions", "python", "devices", "processes", "num_classes", "task")
 
 
 def compare(one: Path, other: Path) -> dict[str, Any]:

@@ -33,6 +33,15 @@ def read(workdir: Path) -> list[dict]:
     return lines
 
 
+def labels(workdirs: Sequence[Path]) -> list[str]:
+    """The ends of the paths, as short as tells them apart."""
+    absolute = [workdir.absolute() for workdir in workdirs]
+    depth = 1
+    while len({path.parts[-depth:] for path in absolute}) < len(set(absolute)):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in absolute]
+
+
 def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
     """One panel each for training loss, training error and evaluation error against steps, one line a run.
 
@@ -41,7 +50,7 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure(figsize=(5 * len(PANELS), 4.2), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
     evaluated = []
-    for number, workdir in enumerate(workdirs):
+    for number, (workdir, label) in enumerate(zip(workdirs, labels(workdirs), strict=True)):
         lines = read(workdir)
         evaluated += [line for line in lines if line["split"] == "eval"]
         for axis, (split, key) in zip(axes, PANELS, strict=True):
@@ -50,7 +59,7 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
             steps, values = zip(*points, strict=True) if points else ((), ())
             if key == "top1_accuracy":
                 values = [100 * (1 - value) for value in values]
-            axis.plot(steps, values, label=workdir.name, color=f"C{number}", marker="." if split == "eval" else None)
+            axis.plot(steps, values, label=label, color=f"C{number}", marker="." if split == "eval" else None)
     for axis, title in zip(axes, PANELS.values(), strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)

@@ -65,11 +65,12 @@ def _show(known: argparse.Namespace, dataset: data.Dataset) -> int:
     for option in ("classes", "per_class"):
         if getattr(known, option) < 1:
             raise UserError(f"--{option} is {getattr(known, option)}: give 1 or more")
-    labels = range(min(known.classes, dataset.num_classes))
+    names = dataset.class_names or ("pictures",)
+    labels = range(min(known.classes, len(names)))
     examples = pictures.augmented if known.augmented else pictures.originals
     found = pictures.by_class(examples(dataset, known.seed), labels, known.per_class)
     how = f"as {known.config} augments it" if known.augmented else dataset.version
-    figure = pictures.draw(found, dataset.class_names, f"{dataset.name}, {dataset.train_split}, {how}")
+    figure = pictures.draw(found, names, f"{dataset.name}, {dataset.train_split}, {how}")
     known.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(known.output, dpi=110)

@@ -6,7 +6,7 @@ import pytest
 
 from dnn_research.errors import UserError
 from dnn_research.lab import __main__ as lab
-from dnn_research.lab import cost, plan
+from dnn_research.lab import cost, experiment, plan
 from dnn_research.lab.sweep import Sweep
 
 
@@ -69,11 +69,14 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
         (("--experiment", "TINY", "--rows", "plane"), "unknown row of"),
         (("--experiment", "TINY", "--run", "plain/seed_9"), "unknown run of"),
         (("--experiment", "TINY", "--cluster", "slurm", "--parameter", "x"), "--parameter takes NAME=VALUE, not 'x'"),
+        (("--experiment", "TINY", "--cluster", "local", "--jobs", "0"), "--jobs is 0: give 1 or more"),
+        (("--experiment", "TINY", "--cluster", "local", "--minutes", "9"), "--minutes is for runs in this process"),
+        (("--experiment", "TINY,smoke", "--publish"), "shrunk to a few steps: its results are not published"),
     ],
 )
 def test_what_is_wrong_is_one_line(tiny_experiment, tmp_path, capsys, arguments, message):
     path = f"{tiny_experiment().path}:laptop"
-    words = [path if word == "TINY" else word for word in arguments]
+    words = [word.replace("TINY", path) for word in arguments]
     assert lab.main([*words, "--workdir", str(tmp_path / "work")]) == 1
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
@@ -83,6 +86,15 @@ def test_a_directory_of_another_experiment_is_refused(tiny_experiment, tmp_path,
     (tmp_path / "results.json").write_text(json.dumps({"experiment": "lrn", "spec": "experiments/lrn.py:laptop"}))
     assert command(tiny_experiment(), tmp_path, "--report") == 1
     assert "holds experiments/lrn.py:laptop; give another --workdir" in capsys.readouterr().err
+
+
+def test_a_network_that_enlarges_is_counted_on_small_pictures():
+    held = experiment.load("experiments/super_resolution.py:laptop,smoke").load("pixel", 0)
+    counted = cost.network(held)
+    # 9x9 of 3 to 32 channels and eight 3x3 of 32 on 16x16; stride-1/2 3x3 of 32 to 32x32 and 64x64; 9x9 of 32 to 3.
+    small, width = 16 * 16, held.config.model.width_factor
+    assert width == 0.5
+    assert counted.macs == small * (81 * 3 * 32 + 8 * 9 * 32 * 32 + 9 * 32 * 32 * (1 + 4) + 16 * 81 * 32 * 3)
 
 
 def test_a_network_is_counted_and_timed(tiny_experiment):

@@ -1,6 +1,8 @@
 """Sweeps of tiny runs: paired, resumed to the same table, divergence an outcome, what breaks tried once more."""
 
+import dataclasses
 import json
+import math
 
 import jax
 import numpy as np
@@ -225,6 +227,59 @@ def test_a_row_that_evaluates_otherwise_takes_the_baselines_networks(tmp_path, t
     assert not result["rows"]["cropped"]["runs"][0]["environment"]["mixed"]
     (compared,) = [c for c in result["comparisons"] if c["row"] == "cropped"]
     assert len(compared["pairs"]) == 1
+
+
+def test_a_row_of_a_network_that_failed_failed_too(tmp_path, tiny_experiment, monkeypatch):
+    sweep = Sweep(tiny_experiment(**CROPPED, more_seeds=", 6"), tmp_path / "work")
+    train_one = train.train
+
+    def breaks(chosen, workdir, *more):
+        if workdir.name == "seed_0":
+            raise RuntimeError("the device is gone")
+        return train_one(chosen, workdir, *more)
+
+    monkeypatch.setattr(train, "train", breaks)
+    runs = [sweep.run(row, seed) for row in ("plain", "cropped") for seed in (0, 1)]
+    outcomes = [outcome for _, outcome in sweep.execute(runs)]
+    assert [one.status for one in outcomes] == [FAILED, FINISHED, FAILED, FINISHED]
+    assert outcomes[2].message == "it evaluates the network of plain/seed_0, which failed"
+    assert runs[2] in sweep.missing(["cropped"])
+
+
+def test_an_evaluation_that_is_not_finite_diverged(tmp_path, tiny_experiment, monkeypatch):
+    sweep = Sweep(tiny_experiment(**CROPPED, more_seeds=", 6"), tmp_path / "work")
+    sweep.execute_one(sweep.run("plain", 0), train.CompiledSteps())
+    monkeypatch.setattr(train, "evaluate_run", lambda *_: {"eval/examples": 48, "eval/loss": math.nan})
+    outcome = sweep.execute_one(sweep.run("cropped", 0), train.CompiledSteps())
+    assert outcome.status == DIVERGED and "eval/loss" in outcome.message and "is nan" in outcome.message
+
+
+def test_runs_by_a_loss_network_that_changed_are_not_comparable():
+    section = {"loss_network": {"weights": "runs/x", "step": "latest", "seed": 0, "model": {"name": "vgg"}},
+               "style_size": 32}  # fmt: skip
+    same = {"code": "c", "python": "3", "versions": {}, "devices": [], "processes": 1, "mixed": False}
+
+    def environment(digest, **changed):
+        facts = {"loss_network": {"sha256": digest}, "style_images": {"builtin:tissue": "t"}}
+        return {**same, "inputs": results._inputs({**section, **changed}, facts)}
+
+    other = {**section["loss_network"], "weights": "random"}
+    assert results.comparable(environment("1"), environment("1"))
+    assert not results.comparable(environment("1"), environment("2"))
+    assert results.comparable(environment("1"), environment("2", loss_network=other))
+    assert results._inputs({"name": "classification"}, {}) == {}
+
+
+def test_a_claim_without_a_value_says_so_and_leaves_the_others_theirs(tiny_experiment, straight, tmp_path_factory):
+    result, sweep = left_alone(straight, tiny_experiment, tmp_path_factory)
+    runs = {(one["row"], one["seed"]): one for held in result["rows"].values() for one in held["runs"]}
+    (claim,) = sweep.experiment.claims
+    of_training = dataclasses.replace(claim, id="T2", measure="training_error")
+    two = dataclasses.replace(sweep.experiment, claims=(claim, of_training))
+    runs["plain", 2] = {**runs["plain", 2], "status": DIVERGED, "values": {"test_error": None, "training_error": 9.0}}
+    first, second = results._claims(two, runs)
+    assert first["verdict"] == verdict.WITHOUT_VALUE and first["pairs"] == 5
+    assert second["verdict"] in (verdict.SUPPORTED, verdict.CONTRADICTED, verdict.UNDER_POWERED)
 
 
 def test_a_row_of_a_network_that_diverged_diverged_too(tmp_path, tiny_experiment):

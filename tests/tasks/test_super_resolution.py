@@ -76,7 +76,7 @@ def one_device(monkeypatch):
 @pytest.mark.parametrize(("loss", "factor"), [("pixel", 4), ("feature", 2)])
 def test_learns(tmp_path, loss, factor):
     words = (f"task.loss={loss}", f"model.factor={factor}", "train.num_steps=30", "eval.every_steps=10",
-             "checkpoint.every_steps=30")  # fmt: skip
+             "checkpoint.every_steps=30", "checkpoint.best_metric=eval/ssim")  # fmt: skip
     run = recipe.load(str(ROOT / "configs/super_resolution.py"), [*TINY, *words])
     results = train.train(run, tmp_path / "run")
     history = [line for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if '"eval"' in line]

@@ -35,9 +35,12 @@ def runs(tmp_path):
 
 
 def test_it_names_every_difference_and_how_metrics_moved(runs):
+    for run, digest in zip(runs, "12", strict=True):
+        held = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**held, "task": {"loss_network": {"sha256": digest}}}))
     found = compare.compare(*runs)
     assert found["config"] == {"model.depth": "20 -> 56"}
-    assert found["environment"] == {"revision.commit": "x -> y"}
+    assert found["environment"] == {"revision.commit": "x -> y", "task.loss_network.sha256": "1 -> 2"}
     last, best = found["metrics"]
     assert (last["metric"], last["change"], last["steps"], last["same_protocol"]) == (
         "eval/top1_accuracy", 0.375, [10, 20], False,

@@ -1,6 +1,7 @@
 """Curves of several runs in one picture."""
 
 import json
+from pathlib import Path
 
 import cv2
 
@@ -22,6 +23,12 @@ def test_every_run_is_a_line_in_every_panel(tmp_path):
     assert [line.get_label() for line in loss.lines] == ["plain", "residual"]
     assert loss.lines[1].get_ydata().tolist() == [3, 1]
     assert error.lines[0].get_ydata().tolist() == [25.0]
+
+
+def test_runs_of_one_name_are_told_apart():
+    seeds = [Path(f"runs/{row}/seed_0") for row in ("plain", "residual")]
+    assert curves.labels(seeds) == ["plain/seed_0", "residual/seed_0"]
+    assert curves.labels(seeds[:1]) == curves.labels(seeds[:1] * 2)[:1] == ["seed_0"]
 
 
 def test_unlike_evaluations_are_labelled(tmp_path):

@@ -10,6 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from dnn_research import data as data_sets
 from dnn_research import recipe
@@ -435,6 +436,19 @@ def test_what_is_wrong_with_a_data_set(dataset, capsys):
         f"test: 1 of 3 classes have no example: {data_sets.create(**SECTION).class_names[1]}",
         "1 images of test are in train too (indices 2 = 6)",
     ]
+
+
+def test_pictures_without_classes(tmp_path, capsys):
+    for number in range(4):
+        Image.fromarray(np.full((20, 24, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    style = str(Path(QUICKSTART).with_name("style_transfer.py"))
+    words = ["--config", style, f"--config.data.source=images:{tmp_path}", "--config.data.train_split=all[:3]"]
+    words += ["--config.data.eval_split=all[3:]", "--config.data.image_size=16"]
+    words += ["--config.data.augment.shorter_side=(16,16)"]
+    assert data.main(["verify", *words]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^all\[:3\] +3 +0 +0 +20 x 24$", said, re.MULTILINE) and said.endswith("nothing is wrong\n")
+    assert data.main(["show", *words, "--output", str(tmp_path / "shown/x.png"), "--per_class", "3"]) == 0
 
 
 @pytest.mark.parametrize("augmented", [False, True])

@@ -188,7 +188,7 @@ def devices(of: Slice) -> Sequence[jax.Device]:
     except (RuntimeError, NotImplementedError) as error:  # what jax raises of its own accord, and what libtpu does
         if "not installed" in str(error):
             raise UserError(
-                "the compiler for TPUs is not installed: pip install 'dnn-research[aot]', or libtpu of the version "
+                "the compiler for TPUs is not installed: pip install -e '.[aot]', or libtpu of the version "
                 "that jax[tpu] asks for"
             ) from error
         raise UserError(f"{of.name} cannot be compiled for: {first_line(error)}") from error

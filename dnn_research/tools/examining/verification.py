@@ -77,6 +77,8 @@ class Findings:
                 found.append(f"{split.name}: example {index} cannot be read: {reason}")
             if len(split.damaged) > NAMED:
                 found.append(f"{split.name}: {len(split.damaged) - NAMED:,} more examples cannot be read")
+            if not self.class_names:
+                continue
             strange = sorted(label for label in split.classes if not 0 <= label < len(self.class_names))
             if strange:
                 found.append(
@@ -119,8 +121,8 @@ def table(findings: Findings) -> str:
                 split.name,
                 f"{split.examples:,}",
                 f"{len(split.damaged):,}",
-                f"{sum(count > 0 for count in counts):,} of {len(counts):,}",
-                f"{min(counts):,}..{max(counts):,}",
+                f"{sum(count > 0 for count in counts):,} of {len(counts):,}" if counts else "",
+                f"{min(counts):,}..{max(counts):,}" if counts else "",
                 f"{split.repeated:,}",
                 _sizes(split.sizes),
             )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from dnn_research import parallel, recipe, train
+from dnn_research import models, parallel, recipe, train
 from dnn_research.ops.lowering import stock_operations
 from dnn_research.tools.measuring.networks import Case
 
@@ -73,7 +73,9 @@ class Ours:
         model = self.setup.task.model
         stacks = parallel.Layout(stacks=self.setup.layout.stacks)
         variables = parallel.replicate({"params": params, **model_state}, stacks)
-        images = parallel.shard({"image": normalized(self.setup, self.batch)})["image"]
+        height, width, _ = models.input_shape(model, self.setup.dataset.image_shape)
+        images = normalized(self.setup, self.batch)[:, :height, :width]
+        images = parallel.shard({"image": images})["image"]
 
         def forward(variables: Any, images: jax.Array) -> Any:
             return model.apply(variables, images[0], train=False)

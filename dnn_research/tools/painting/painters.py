@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnn_research import checkpoint
+from dnn_research import checkpoint, recipe
 from dnn_research.data import load_normalization, pictures
 from dnn_research.errors import UserError
 from dnn_research.models.transform_net import TransformNet
@@ -64,7 +64,7 @@ def by_network(known: argparse.Namespace) -> Paint:
     mixture = _mixture(known.style, names)
     memory = None if known.memory is None else int(known.memory * 2**30)
     painter = tiles.Painter(model, variables, load_normalization(known.workdir), tile=known.tile, memory=memory)
-    measure = _measure(config["task"], names, mixture) if known.measure else None
+    measure = _measure(known.workdir, run, mixture) if known.measure else None
     print(f"{known.workdir}: styles {', '.join(names)}; {_about(run['task']['loss_network'])}", flush=True)
 
     def paint(image: np.ndarray, name: str) -> np.ndarray:
@@ -106,18 +106,19 @@ def _weighted(words: Sequence[str]) -> Iterator[tuple[str, float]]:
         yield (name if equals and name else word), weight
 
 
-def _measure(section: dict[str, Any], names: Sequence[str], mixture: np.ndarray) -> Callable[..., str]:
+def _measure(workdir: Path, run: dict[str, Any], mixture: np.ndarray) -> Callable[..., str]:
     """(photograph, painted) -> the losses of both, as the run's task has them."""
-    goal = _goal_of(section)
-    styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in names]
+    section = run["config"]["task"]
+    goal = _goal_of(workdir, run)
+    styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in section["style_images"]]
     constants = goal.constants(styles)
     weights = jnp.asarray(mixture[None])
-    run = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), weights))
+    losses = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), weights))
     style = jax.jit(lambda c, photo: goal.style(c, photo, weights))
 
     def measure(photo: np.ndarray, made: np.ndarray) -> str:
         shown = photo[None].astype(np.float32)
-        painted = run(constants, made[None].astype(np.float32), shown)
+        painted = losses(constants, made[None].astype(np.float32), shown)
         own = float(style(constants, shown)[0])
         return (
             f"style loss {float(painted['style_loss'][0]):.4g} (the photograph's own {own:.4g})"
@@ -127,13 +128,23 @@ def _measure(section: dict[str, Any], names: Sequence[str], mixture: np.ndarray)
     return measure
 
 
-def _goal_of(section: dict[str, Any]) -> objective.Objective:
-    """The losses of a run's task."""
-    return objective.create(
+def _goal_of(workdir: Path, run: dict[str, Any]) -> objective.Objective:
+    """The losses of a run's task.
+
+    Raises:
+        UserError: its loss network is another now.
+    """
+    section = run["config"]["task"]
+    goal = objective.create(
         **{key: section[key] for key in ("content_layer", "content_weight", "style_weight", "tv_weight")},
         normalization=section["normalization"], style_layers=tuple(section["style_layers"]),
         network=section["loss_network"], dtype=jnp.float32,
     )  # fmt: skip
+    changes = recipe.differences(run["task"]["loss_network"], goal.network.facts)
+    if changes:
+        told = "; ".join(f"{key}: {change}" for key, change in changes.items())
+        raise UserError(f"{workdir} was trained with another loss network of that name (there -> here): {told}")
+    return goal
 
 
 def _about(facts: dict[str, Any]) -> str:
@@ -185,7 +196,7 @@ def _wanted(known: argparse.Namespace) -> tuple[objective.Objective, Sequence[st
     if known.workdir is not None:
         run = checkpoint.read_run_of("style_transfer", known.workdir, "; style_transfer has losses of styles")
         section = run["config"]["task"]
-        return _goal_of(section), known.style or section["style_images"], section["style_size"]
+        return _goal_of(known.workdir, run), known.style or section["style_images"], section["style_size"]
     if not known.style:
         raise UserError("--style, a picture to take the style from, is missing: a path, or builtin:tissue")
     preset = PRESETS[known.preset]
