@@ -298,7 +298,9 @@ def _summary(held: Result, measure: Result) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "—"
-    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.4g}"
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
 def _p(value: float | None) -> str:

@@ -48,7 +48,8 @@ class Measurement:
         contender, kind, variant: by whom, see `turns.Contender`.
         seconds: of every step; step_seconds: their median; quartiles: the lower and the upper.
         images_per_second, gflops: at the median. Floating-point operations are twice the multiply-adds of convolutions
-            and fully connected layers, in training times 3.
+            and fully connected layers, in training times 3; where a step computes with more than its network (a loss
+            network), those of the step.
         product_gflops: what a product of large matrices reached in turn with the others, at its median.
         trace_seconds, compile_seconds: of the step; the peer compiles in its first step, less a median one.
         temporary_gib: what the compiled step takes beside inputs and outputs.
