@@ -7,6 +7,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+# One entry for each loop that is being traced.
+_unwatched: list[None] = []
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Around a loop (`lax.map`, `lax.fori_loop`) that calls networks: what they put out cannot leave it."""
+    _unwatched.append(None)
+    try:
+        yield
+    finally:
+        _unwatched.pop()
+
 
 @contextlib.contextmanager
 def watching(model: nn.Module, note: Callable[[str, jax.Array], None]) -> Iterator[None]:
@@ -16,7 +29,7 @@ def watching(model: nn.Module, note: Callable[[str, jax.Array], None]) -> Iterat
     last layer by what the block does itself, the addition of the shortcut, say. Layers of another network than `model`
     have its class before their names, and the second call of a layer has `(2)` after it. What happens between layers
     (pools, activations) shows in the layer that follows. Blocks that are scanned or rematerialized run as functions
-    whose insides cannot be seen.
+    whose insides cannot be seen; other loops say that they are `unwatched`.
     """
     calls: dict[str, int] = {}
 
@@ -28,6 +41,8 @@ def watching(model: nn.Module, note: Callable[[str, jax.Array], None]) -> Iterat
     def watch(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
     ) -> Any:
+        if _unwatched:
+            return call(*args, **kwargs)
         module = context.module
         root = module
         while isinstance(root.parent, nn.Module):

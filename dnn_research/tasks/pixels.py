@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from dnn_research.data import images, pictures
 from dnn_research.errors import UserError, choose
+from dnn_research.models.watching import unwatched
 from dnn_research.tasks.objective import Objective, to_bytes
 
 OPTIMIZERS = ("lbfgs", "adam")
@@ -195,7 +196,8 @@ def paint(
         x, _ = lax.fori_loop(0, iterations, iteration, (start, optimizer.init(start)))
         return 255 * x[0]
 
-    return lax.map(one, (photos, mixture))
+    with unwatched():
+        return lax.map(one, (photos, mixture))
 
 
 def match_colors(image: np.ndarray, like: np.ndarray) -> np.ndarray:

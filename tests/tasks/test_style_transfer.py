@@ -11,6 +11,7 @@ import pytest
 from dnn_research import checkpoint, recipe, train
 from dnn_research.data import pictures
 from dnn_research.errors import UserError
+from dnn_research.models.watching import watching
 from dnn_research.tasks import loss_network, objective, pixels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +101,13 @@ def test_iterations_are_evaluated_in_place_of_the_network(tmp_path, devices):
     # `optimize` rounds to whole levels.
     assert found["eval/loss"] == pytest.approx(np.mean(each), rel=5e-3)
     assert found["eval/loss"] < 0.9 * of_network["eval/loss"]
+    names = []
+    setup = train.set_up(chosen)
+    batch = {"image": jnp.asarray(photos), "index": jnp.arange(2), "weight": jnp.ones(2)}
+    params, _ = setup.task.shapes()
+    with watching(setup.task.model, lambda name, outputs: names.append((name, outputs.shape))):
+        jax.eval_shape(setup.task.evaluate, params, setup.task.constants, batch)
+    assert ("VGG/conv1_1", (2, 16, 16, 4)) in names and all(shape[0] == 2 for _, shape in names)
     with pytest.raises(UserError, match=r"task\.evaluate_iterations must not be negative: -1"):
         train.set_up(load("task.evaluate_iterations=-1"))
 
