@@ -60,7 +60,7 @@ def test_without_the_compiler_the_line_says_what_to_install(monkeypatch):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
 
     monkeypatch.setattr(chips.topologies, "get_topology_desc", missing)
-    with pytest.raises(UserError, match=r"pip install 'dnn-research\[aot\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[aot\]'"):
         chips.devices(chips.named("v5e:2x4"))
 
 
