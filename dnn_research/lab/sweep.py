@@ -3,7 +3,8 @@
 Every run is an ordinary work directory, `D/<scale>/<row>/seed_<n>/`, with `outcome.json` once it came to an end:
 
 - finished;
-- diverged: a loss or gradient became infinite. That is a result: it is not tried again and counts at chance;
+- diverged: a loss or gradient became infinite. That is a result: it is not tried again and counts at
+  chance, or has no value where nothing is classified;
 - failed: it broke twice. The same command tries it again.
 
 The seeds of a row run one after the other in one process and share its compiled steps. A run that was cut off goes on
