@@ -116,7 +116,7 @@ class Evaluator:
         layout = self._layouts[0]
         if not self._steps:
             step = make_eval_step(self._tasks[0], layout, confusion=self._confusion)
-            self._steps = [parallel.on_each_device(step, layout=layout, state=network)]
+            self._steps = [parallel.Compiled(parallel.on_each_device(step, layout=layout, state=network))]
         sums = _Sums(self._empty())
         with self._dataset.eval_batches(
             protocol=protocol,

@@ -283,7 +283,7 @@ def sgd(
     decay: list[optax.GradientTransformation], *, momentum: float = 0.0, nesterov: bool = False
 ) -> list[optax.GradientTransformation]:
     """SGD: v = momentum v + g, w -= rate v. Caffe keeps the rate inside v: the same while the rate is constant."""
-    return [*decay, *_momentum(momentum, nesterov), scale_by_given_learning_rate()]
+    return [*decay, *_momentum(momentum, nesterov)]
 
 
 def rmsprop(
@@ -307,14 +307,14 @@ def adam(
     decay: list[optax.GradientTransformation], *, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8
 ) -> list[optax.GradientTransformation]:
     """Adam; the weight decay is part of the gradient."""
-    return [*decay, optax.scale_by_adam(b1, b2, epsilon), scale_by_given_learning_rate()]
+    return [*decay, optax.scale_by_adam(b1, b2, epsilon)]
 
 
 def adamw(
     decay: list[optax.GradientTransformation], *, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8
 ) -> list[optax.GradientTransformation]:
     """AdamW; the weight decay is beside the gradient, times the rate."""
-    return [optax.scale_by_adam(b1, b2, epsilon), *decay, scale_by_given_learning_rate()]
+    return [optax.scale_by_adam(b1, b2, epsilon), *decay]
 
 
 def lars(
@@ -336,6 +336,8 @@ OPTIMIZERS: dict[str, Callable[..., list[optax.GradientTransformation]]] = {
     "adamw": adamw,
     "lars": lars,
 }
+# Those whose momentum runs over steps that hold the rate; those of the others are still to be scaled by it.
+RATE_IN_MOMENTUM = ("rmsprop", "lars")
 
 
 def scale_by_name(factor: Callable[[str], float]) -> optax.GradientTransformation:
@@ -350,6 +352,42 @@ def scale_by_name(factor: Callable[[str], float]) -> optax.GradientTransformatio
     return optax.stateless(scale)
 
 
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What a step adds to the parameters: `factor` times `direction`, a tree like theirs.
+
+    They are apart because the norm is asked for: that of the direction, which an optimizer with momentum holds anyway,
+    is one pass over it. The product would be another array of the parameters' size first: on two cores the update of 33
+    million parameters and its norms would take 1.5 times as long.
+    """
+
+    direction: Any
+    factor: Any
+
+    def added_to(self, params: Any) -> Any:
+        """The parameters after the step."""
+        return jax.tree.map(lambda p, d: p + self.factor * d, params, self.direction)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """A chain of transformations whose last step, the scaling by the rate, may be left to `Update`."""
+
+    chain: optax.GradientTransformationExtraArgs
+    rate_in_momentum: bool
+
+    def init(self, params: Any) -> optax.OptState:
+        """The state before the first step."""
+        return self.chain.init(params)
+
+    def update(
+        self, grads: Any, state: optax.OptState, params: Any, *, learning_rate: Any
+    ) -> tuple[Update, optax.OptState]:
+        """What this step adds to the parameters, and the state after it."""
+        direction, state = self.chain.update(grads, state, params, learning_rate=learning_rate)
+        return Update(direction, 1.0 if self.rate_in_momentum else -learning_rate), state
+
+
 def create_optimizer(
     *,
     name: str,
@@ -358,8 +396,8 @@ def create_optimizer(
     clip_norm: float | None = None,
     factor: Callable[[str], float] | None = None,
     **more: Any,
-) -> optax.GradientTransformationExtraArgs:
-    """An optimizer whose `update` takes `learning_rate=`.
+) -> Optimizer:
+    """An optimizer that is told the rate of each step.
 
     Args:
         name: one of `OPTIMIZERS`.
@@ -376,4 +414,4 @@ def create_optimizer(
     chain = construct(choose(OPTIMIZERS, name, "optimizer"), f"optimizer '{name}'", more, decay=decay)
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     factors = [scale_by_name(factor)] if factor else []
-    return optax.with_extra_args_support(optax.chain(*clip, *chain, *factors))
+    return Optimizer(optax.with_extra_args_support(optax.chain(*clip, *chain, *factors)), name in RATE_IN_MOMENTUM)

@@ -27,6 +27,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dnn_research import process
 from dnn_research.errors import UserError
 
 AXIS = "batch"
@@ -297,6 +298,24 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
     axes = _device_axes(state, layout)
     out_axes = (axes, None) if donate_state else None
     return jax.pmap(step, in_axes=(axes, 0), out_axes=out_axes, **how)
+
+
+class Compiled:
+    """A step of `on_each_device` that is always given arrays of the same shapes, compiled before it is first run.
+
+    In between malloc hands back what compiling took, which would else lie beside what the step takes.
+    """
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+        self._compiled: Any = None
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """`step(state, batch)`."""
+        if self._compiled is None:
+            self._compiled = self._step.lower(state, batch).compile()
+            process.hand_back_memory()
+        return self._compiled(state, batch)
 
 
 def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, state: Any = None) -> Any:

@@ -1,6 +1,7 @@
 """What a process is set to before jax is imported: what it shows, where compiled steps are kept, pages of memory."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import platform
@@ -97,6 +98,12 @@ def use_huge_pages() -> None:
     os.environ[_BEFORE[_TUNABLES]] = given
     os.environ[_TUNABLES] = ":".join(filter(None, (given, f"{_HUGE}=1")))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def hand_back_memory() -> None:
+    """Has glibc's malloc hand back the pages that nothing lies in: half a GiB after ResNet-50's step was compiled."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def make_deterministic() -> None:

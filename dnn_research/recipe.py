@@ -206,6 +206,13 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     }
 
 
+def refuse(changes: Mapping[str, str], complaint: str) -> None:
+    """Raises UserError with the complaint and the `differences`, if there are any."""
+    if changes:
+        told = "; ".join(f"{key}: {change}" for key, change in changes.items())
+        raise UserError(f"{complaint}. Differences (there -> here): {told}")
+
+
 def _split(spec: str) -> tuple[Path, list[str]]:
     file, _, arguments = spec.partition(".py:")
     path = Path(file + ".py" if arguments or spec.endswith(":") else spec)

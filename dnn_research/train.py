@@ -23,7 +23,7 @@ from jax import lax
 
 from dnn_research import checkpoint, confusion, data, evaluation, metrics, optim, parallel, process, record, tasks
 from dnn_research.errors import Diverged, Interrupted, UserError, choose, construct
-from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, identity, plain
+from dnn_research.recipe import EXECUTION, Recipe, differences, flatten, identity, plain, refuse
 from dnn_research.tasks.task import Task
 
 # A step's report is looked at this many steps later, so that the devices never wait for the host.
@@ -173,7 +173,7 @@ class Setup:
     task: Task
     evaluator: evaluation.Evaluator
     layout: parallel.Layout
-    optimizer: optax.GradientTransformationExtraArgs
+    optimizer: optim.Optimizer
     schedule: optim.Schedule
     plateau: optim.Plateau | None
     training: Training
@@ -539,8 +539,8 @@ def make_train_step(setup: Setup) -> Any:
         model_state = _keeping_frozen(training, state.model_state, parallel.mean(model_state))
 
         learning_rate = setup.schedule(state.step) * state.plateau["scale"]
-        updates, opt_state = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
-        params = optax.apply_updates(state.params, updates)
+        update, opt_state = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
+        params = update.added_to(state.params)
 
         ema = state.ema
         if training.ema_decay:
@@ -548,15 +548,15 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        gradient_norm, parameter_norm, update_norm = (
-            parallel.norm(tree, optim.global_norm, setup.layout) for tree in (grads, params, updates)
+        gradient_norm, parameter_norm, direction_norm = (
+            parallel.norm(tree, optim.global_norm, setup.layout) for tree in (grads, params, update.direction)
         )
         report = {
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
             "parameter_norm": parameter_norm,
-            "update_norm": update_norm,
+            "update_norm": jnp.abs(update.factor) * direction_norm,
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
         if "replaced" in batch:
@@ -586,7 +586,7 @@ class CompiledSteps:
                 make_train_step(setup), donate_state=True, layout=setup.layout, state=state
             )
             self._recipe = recipe
-            self._steps = train_step, setup.evaluator
+            self._steps = parallel.Compiled(train_step), setup.evaluator
         return self._steps
 
 
@@ -708,13 +708,12 @@ def _check_patterns(training: Training, task: Task) -> None:
 def _refuse_other_run(workdir: Path, config: Mapping[str, Any], complaint: str, keys: tuple[str, ...] = ("",)) -> None:
     """Refuses a work directory whose run differs in a key that starts with one of `keys`, and shows the difference."""
     held = checkpoint.read_run(workdir)["config"]
-    changes = [
-        f"{key}: {change}"
+    changes = {
+        key: change
         for key, change in differences(held, config).items()
         if key.startswith(keys) and key not in EXECUTION
-    ]
-    if changes:
-        raise UserError(f"{workdir} holds {complaint}. Differences (there -> here): {'; '.join(changes)}")
+    }
+    refuse(changes, f"{workdir} holds {complaint}")
 
 
 def _say_other_repeats(say: checkpoint.Say, workdir: Path, repeats: Mapping[str, Any]) -> None:
@@ -748,12 +747,7 @@ def _refuse_foreign(folder: Path, records: Mapping[str, Any], origin: Mapping[st
 def _refuse_other_facts(workdir: Path, task: Task) -> None:
     """Refuses a run that was trained with other fixed weights or pictures under the same names."""
     held = checkpoint.read_run(workdir).get("task", {})
-    changes = differences(held, task.facts)
-    if changes:
-        raise UserError(
-            f"{workdir} was trained with something else that has the same name. Differences (there -> here): "
-            f"{'; '.join(f'{key}: {change}' for key, change in changes.items())}"
-        )
+    refuse(differences(held, task.facts), f"{workdir} was trained with something else that has the same name")
 
 
 def _fresh_state(setup: Setup, say: checkpoint.Say) -> TrainState:

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"ops"},
     "data": {"metrics"},
     "ops": set(),
-    "parallel": set(),
+    "parallel": {"process"},
     "metrics": set(),
     "confusion": set(),
     "optim": set(),

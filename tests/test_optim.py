@@ -84,8 +84,8 @@ def after(steps, **optimizer):
     tx = optim.create_optimizer(**optimizer)
     params, state = PARAMS, tx.init(PARAMS)
     for rate in steps:
-        updates, state = tx.update(GRADS, state, params, learning_rate=rate)
-        params = jax.tree.map(jnp.add, params, updates)
+        update, state = tx.update(GRADS, state, params, learning_rate=rate)
+        params = update.added_to(params)
     return params["conv"]
 
 

@@ -91,21 +91,20 @@ def test_the_train_step_compiles_once(tmp_path, devices, monkeypatch):
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **about: compiled.append(name) if name.endswith("backend_compile_duration") else None
     )
-    counts, step_of = [], train.parallel.on_each_device
+    counts, of = [], train.CompiledSteps.of
 
-    def counting(step, *, donate_state=False, **placed):
-        mapped = step_of(step, donate_state=donate_state, **placed)
+    def counting(steps, *about):
+        train_step, evaluator = of(steps, *about)
 
         def call(state, batch):
             before = len(compiled)
-            out = mapped(state, batch)
-            if donate_state:
-                counts.append(len(compiled) - before)
+            out = train_step(state, batch)
+            counts.append(len(compiled) - before)
             return out
 
-        return call
+        return call, evaluator
 
-    monkeypatch.setattr(train.parallel, "on_each_device", counting)
+    monkeypatch.setattr(train.CompiledSteps, "of", counting)
     devices(4)
     run(tmp_path / "run")
     assert counts == [1] + [0] * 11
@@ -269,8 +268,8 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_sta
         out = shard(batch, layout)
         if "weight" not in batch:
             calls.append(1)
-            if len(calls) == 8:
-                out["color_shift"] = jax.device_put(np.full((2, 8, 3), np.nan, np.float32), out["image"].sharding)
+            shift = np.full((2, 8, 3), np.nan if len(calls) == 8 else 0.0, np.float32)
+            out["color_shift"] = jax.device_put(shift, out["image"].sharding)
         return out
 
     monkeypatch.setattr(parallel, "shard", poison)

@@ -176,8 +176,9 @@ def _make_step(setup: Setup, names: list[str]) -> Callable[[TrainState, Any], Se
         total, (losses, model_state, layers) = lax.scan(part, jax.tree.map(jnp.zeros_like, state.params), parts)
         grads = parallel.mean_gradient(jax.tree.map(lambda g: g / count, total), layout)
         learning_rate = setup.schedule(state.step) * state.plateau["scale"]
-        updates, _ = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
-        updated = jax.tree.map(jnp.add, state.params, updates)
+        update, _ = setup.optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate)
+        updates = jax.tree.map(lambda d: update.factor * d, update.direction)
+        updated = update.added_to(state.params)
         trees = {"parameter": state.params, "gradient": grads, "update": updates, "updated": updated}
         images = batch["image"].reshape(len(batch["position"]), -1)
         places = jnp.zeros(setup.batch_size, jnp.int32).at[batch["position"]]

@@ -139,12 +139,11 @@ class Sweep:
         changes = {
             key: change for key, change in recipe.differences(held, wanted).items() if key not in recipe.EXECUTION
         }
-        if changes:
-            raise UserError(
-                f"{run.workdir} holds a run of another config than {self.experiment.path} has now; remove it or give "
-                f"another --workdir. Differences (there -> here): "
-                + "; ".join(f"{key}: {change}" for key, change in changes.items())
-            )
+        recipe.refuse(
+            changes,
+            f"{run.workdir} holds a run of another config than {self.experiment.path} has now; remove it or give "
+            f"another --workdir",
+        )
 
     def missing(self, rows: Iterable[str]) -> list[Run]:
         """What is left to run of these rows, those that tune before those of the verdict."""

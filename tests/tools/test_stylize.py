@@ -111,10 +111,24 @@ def test_losses_are_not_measured_by_another_loss_network_than_the_runs(painter, 
     paint = [str(photos / "a.jpg"), "--workdir", str(other), "--output", str(tmp_path / "x.png")]
     for how in (["--measure"], ["--method", "optimize"]):
         assert stylize.main([*paint, *how]) == 1
-        assert (
-            "was trained with another loss network of that name (there -> here): sha256: 000" in capsys.readouterr().err
-        )
+        message = "was trained with another loss network of that name. Differences (there -> here): sha256: 000"
+        assert message in capsys.readouterr().err
     assert stylize.main(paint) == 0
+
+
+def test_losses_are_not_measured_by_another_style_picture_than_the_runs(painter, photos, tmp_path, capsys):
+    other = shutil.copytree(painter, tmp_path / "other")
+    run = json.loads((other / "run.json").read_text())
+    run["task"]["style_images"]["builtin:coffee"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(run))
+    paint = [str(photos / "a.jpg"), "--workdir", str(other), "--output", str(tmp_path / "x.png")]
+    for how in (["--measure"], ["--method", "optimize"]):
+        assert stylize.main([*paint, *how]) == 1
+        message = (
+            "was trained with another style picture of that name. Differences (there -> here): builtin:coffee: 000"
+        )
+        assert message in capsys.readouterr().err
+    assert stylize.main([*paint, "--method", "optimize", "--style", "builtin:tissue", "--iterations", "1"]) == 0
 
 
 def test_optimization_lowers_the_loss_and_keeps_what_it_is_told(tmp_path, photos, capsys):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from dnn_research import models, parallel, recipe, train
+from dnn_research import models, parallel, process, recipe, train
 from dnn_research.ops.lowering import stock_operations
 from dnn_research.tools.measuring.networks import Case
 
@@ -108,10 +108,11 @@ def normalized(setup: train.Setup, batch: Any) -> np.ndarray:
 
 
 def _compiled(step: Any, *arguments: Any) -> tuple[Any, float, float, float]:
-    """The executable, seconds to trace and to compile it, and GiB of temporary memory."""
+    """The executable, as `parallel.Compiled` makes it, seconds to trace and to compile it, GiB of temporary memory."""
     started = time.perf_counter()
     lowered = step.lower(*arguments)
     traced = time.perf_counter()
     compiled = lowered.compile()
     ended = time.perf_counter()
+    process.hand_back_memory()
     return compiled, traced - started, ended - traced, compiled.memory_analysis().temp_size_in_bytes / GIB

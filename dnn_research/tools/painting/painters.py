@@ -108,10 +108,8 @@ def _weighted(words: Sequence[str]) -> Iterator[tuple[str, float]]:
 
 def _measure(workdir: Path, run: dict[str, Any], mixture: np.ndarray) -> Callable[..., str]:
     """(photograph, painted) -> the losses of both, as the run's task has them."""
-    section = run["config"]["task"]
     goal = _goal_of(workdir, run)
-    styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in section["style_images"]]
-    constants = goal.constants(styles)
+    constants = goal.constants(_styles_of(workdir, run))
     weights = jnp.asarray(mixture[None])
     losses = jax.jit(lambda c, made, photo: goal.measure(c, made, goal.content(c, photo), weights))
     style = jax.jit(lambda c, photo: goal.style(c, photo, weights))
@@ -141,10 +139,23 @@ def _goal_of(workdir: Path, run: dict[str, Any]) -> objective.Objective:
         network=section["loss_network"], dtype=jnp.float32,
     )  # fmt: skip
     changes = recipe.differences(run["task"]["loss_network"], goal.network.facts)
-    if changes:
-        told = "; ".join(f"{key}: {change}" for key, change in changes.items())
-        raise UserError(f"{workdir} was trained with another loss network of that name (there -> here): {told}")
+    recipe.refuse(changes, f"{workdir} was trained with another loss network of that name")
     return goal
+
+
+def _styles_of(workdir: Path, run: dict[str, Any]) -> list[np.ndarray]:
+    """The style pictures of a run's task, [H, W, 3] each.
+
+    Raises:
+        UserError: one of them is another now.
+    """
+    section = run["config"]["task"]
+    names = section["style_images"]
+    styles = [pictures.fit(pictures.read_still(name), section["style_size"]) for name in names]
+    digests = {name: pictures.digest(style) for name, style in zip(names, styles, strict=True)}
+    changes = recipe.differences(run["task"]["style_images"], digests)
+    recipe.refuse(changes, f"{workdir} was trained with another style picture of that name")
+    return styles
 
 
 def _about(facts: dict[str, Any]) -> str:
@@ -196,6 +207,8 @@ def _wanted(known: argparse.Namespace) -> tuple[objective.Objective, Sequence[st
     if known.workdir is not None:
         run = checkpoint.read_run_of("style_transfer", known.workdir, "; style_transfer has losses of styles")
         section = run["config"]["task"]
+        if not known.style:
+            _styles_of(known.workdir, run)  # refuses others than the run's
         return _goal_of(known.workdir, run), known.style or section["style_images"], section["style_size"]
     if not known.style:
         raise UserError("--style, a picture to take the style from, is missing: a path, or builtin:tissue")
