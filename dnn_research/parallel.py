@@ -301,21 +301,23 @@ def on_each_device(step: Callable, *, donate_state: bool = False, layout: Layout
 
 
 class Compiled:
-    """A step of `on_each_device` that is always given arrays of the same shapes, compiled before it is first run.
+    """A step of `on_each_device`, compiled before it is first run.
 
-    In between malloc hands back what compiling took, which would else lie beside what the step takes.
+    In between malloc hands back what compiling took, which would else lie beside what the step takes. In a run of
+    several processes the first step compiles: what pmap lowers there does not have the shapes that it runs with.
     """
 
     def __init__(self, step: Any) -> None:
         self._step = step
-        self._compiled: Any = None
+        self._called = False
 
     def __call__(self, state: Any, batch: Any) -> Any:
         """`step(state, batch)`."""
-        if self._compiled is None:
-            self._compiled = self._step.lower(state, batch).compile()
+        if not self._called and jax.process_count() == 1:
+            self._step.lower(state, batch).compile()
             process.hand_back_memory()
-        return self._compiled(state, batch)
+        self._called = True
+        return self._step(state, batch)
 
 
 def on_local_devices(step: Callable, *, reduced: bool, layout: Layout = WHOLE, state: Any = None) -> Any:

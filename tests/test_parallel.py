@@ -44,12 +44,14 @@ def test_memory_is_handed_back_between_compiling_and_the_first_run(monkeypatch):
     seen = []
     monkeypatch.setattr(parallel.process, "hand_back_memory", lambda: seen.append("handed back"))
 
-    class Lowered:
-        def compile(self):
-            seen.append("compiled")
-            return lambda *_: seen.append("ran")
+    class Step:
+        def lower(self, *_):
+            return types.SimpleNamespace(compile=lambda: seen.append("compiled"))
 
-    step = parallel.Compiled(types.SimpleNamespace(lower=lambda *_: Lowered()))
+        def __call__(self, *_):
+            seen.append("ran")
+
+    step = parallel.Compiled(Step())
     step({}, {})
     step({}, {})
     assert seen == ["compiled", "handed back", "ran", "ran"]
