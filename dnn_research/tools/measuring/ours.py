@@ -108,7 +108,7 @@ def normalized(setup: train.Setup, batch: Any) -> np.ndarray:
 
 
 def _compiled(step: Any, *arguments: Any) -> tuple[Any, float, float, float]:
-    """The executable, memory handed back as `parallel.Compiled` does, seconds to trace and to compile it, GiB of temporary memory."""
+    """The executable, seconds to trace and to compile it, GiB of temporary memory; malloc has handed back its pages."""
     started = time.perf_counter()
     lowered = step.lower(*arguments)
     traced = time.perf_counter()
