@@ -2,8 +2,8 @@
 
 He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 3, 10-crop top-1 error: ResNet-50 22.85 %, 101 21.75 %, 152 21.43 %.
 
-Rows: 50, 101, 152 layers. The laptop scale: an eighth of the width on 32 pixels (they end as one), 300 steps of 32
-patches.
+Rows: 50, 101, 152 layers. The laptop scale: an eighth of the width on 32 pixels (they end as one), 1,500 steps of 32
+patches. After 300, as many as a first sweep had, the training error stood at 58 to 65 %.
 """
 
 BASELINE = "configs/resnet50.py"
@@ -35,10 +35,10 @@ LAPTOP = {
     "schedule.learning_rate": 0.05,
     "eval.protocol": "original",
     "eval.resize": None,
-    "train.num_steps": 300,
-    "eval.every_steps": 150,
-    "checkpoint.every_steps": 150,
-    "record.every_steps": 20,
+    "train.num_steps": 1500,
+    "eval.every_steps": 500,
+    "checkpoint.every_steps": 500,
+    "record.every_steps": 75,
 }
 
 SEEDS = (0, 1, 2, 3, 4, 5, 6)
