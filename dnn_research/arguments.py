@@ -4,20 +4,28 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dnn_research.errors import Interrupted, UserError, one_line, said
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse's, without its usage in front of an error and its status 2."""
+class _WithDebug(argparse.ArgumentParser):
+    """argparse's, with the option that all commands have; a parser of subcommands makes theirs like itself."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.add_argument("--debug", action="store_true", help="shows the traceback of an error")
+
+
+class Parser(_WithDebug):
+    """Without argparse's usage in front of an error and its status 2."""
 
     def error(self, message: str) -> NoReturn:
         """Ends the command."""
         self.exit(1, f"error: {one_line(message)}; --help lists the options\n")
 
 
-class CaughtParser(argparse.ArgumentParser):
+class CaughtParser(_WithDebug):
     """Whose complaints are the command's, which parses where it catches its errors."""
 
     def error(self, message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """How commands end: a status that a script can tell, and one line that a person understands."""
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -44,6 +45,26 @@ def test_what_stops_a_command_is_one_line(error, status, said, capsys):
 def test_raises_errors_when_debugging():
     with pytest.raises(UserError, match="wrong"):
         answer(raising(UserError("wrong")), debug=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("tools.benchmark", ["--network", "nothing"]),
+        ("tools.collectives", ["--config", "nothing"]),
+        ("tools.compare", ["nothing", "nothing"]),
+        ("tools.curves", ["nothing", "--output", "curves.png"]),
+        ("tools.data", ["show", "--config", "nothing", "--output", "images.png"]),
+        ("weights", ["export", "--workdir", "nothing", "--lineage", "timm", "--output", "weights.safetensors"]),
+    ],
+)
+def test_commands_show_the_traceback_when_asked(name, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = importlib.import_module(f"dnn_research.{name}" if "." in name else f"dnn_research.{name}.__main__")
+    assert command.main(arguments) == 1
+    for words in (["--debug", *arguments], [*arguments, "--debug"]):
+        with pytest.raises(UserError):
+            command.main(words)
 
 
 @pytest.mark.parametrize("status", [None, 0, 1])

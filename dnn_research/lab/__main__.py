@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--publish", action="store_true", help="copy the report to experiments/results, write the ledger"
     )
     parser.add_argument("--ledger", action="store_true", help="only write experiments/LEDGER.md")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     known = parser.parse_args(arguments)
     process.show_plain_lines()
 

@@ -221,7 +221,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="such as v5e:2x4 or h100:8")
     parser.add_argument("--tries", type=int, default=3, help="so many batches are compiled, to find the largest")
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
     return answer(lambda: _in_a_process(known, rest), debug=known.debug)
 

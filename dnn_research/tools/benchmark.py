@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _measure(*parse(words))
 
-    return answer(command, debug=False)
+    return answer(command, debug="--debug" in words)
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

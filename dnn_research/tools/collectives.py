@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, those in found.items():
             print(f"\n{name}\n{table(those)}")
 
-    return answer(command, debug=False)
+    return answer(command, debug=known.debug)
 
 
 def _size(type_: str) -> int:

@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = compare(known.one, known.other)
         print(json.dumps(found) if known.json else table(found, known.one, known.other))
 
-    return answer(command, debug=False)
+    return answer(command, debug=known.debug)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{known.output} cannot be written: {error}") from error
         print(f"wrote {known.output}")
 
-    return answer(command, debug=False)
+    return answer(command, debug=known.debug)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = CaughtParser(
         prog="python -m dnn_research.tools.data", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True)
 
     prepare = commands.add_parser("prepare", allow_abbrev=False, help="of the publishers' archives")
@@ -108,8 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--seed", type=int, default=0, help="of the choice, and of augmentation")
     show.add_argument("--output", type=Path, required=True, help="the picture, .png, .svg or .pdf")
     show.add_argument("--overwrite", action="store_true", help="replace the picture if it is there")
-    for command in (prepare, verify, show):
-        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 

@@ -109,7 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--confusion", type=Path, metavar="FILE", help="confusion matrix: .png, .svg, .pdf or .csv")
     parser.add_argument("--overwrite", action="store_true", help="replace that file if it is there")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 

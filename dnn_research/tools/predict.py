@@ -209,7 +209,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--top", type=int, default=5, help="so many labels a picture (default 5)")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--batch_size", type=int, default=32, help="pictures at a time (default 32)")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 

@@ -45,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workdir", type=Path, default=Path("runs/soak"), help="of runs and ledger (default: runs/soak)"
     )
     parser.add_argument("--config", default=CONFIG, help=f"another recipe (default: {CONFIG})")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known = parser.parse_args(arguments)
     return answer(lambda: _run(known), debug=known.debug, interrupted="interrupted; the same command goes on")
 

@@ -159,7 +159,6 @@ def _parser() -> argparse.ArgumentParser:
     pixels.add_argument("--rescale", choices=("none", "layers", "filters"))
     pixels.add_argument("--width_factor", type=float, default=1.0, help="of a random loss network (default 1)")
     pixels.add_argument("--seed", type=int, default=0, help="of noise and of a random loss network")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 

@@ -211,7 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form.add_argument("--json", action="store_true", help="prints one JSON object instead")
     form.add_argument("--markdown", action="store_true", help="prints the table in Markdown")
     parser.add_argument("--fold", action="store_true", help="one line for a convolution and its normalization")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     known, rest = parser.parse_known_args(arguments)
 
     def command() -> None:

@@ -104,7 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ema", action="store_true", help="the moving average of the parameters")
     parser.add_argument("--method", choices=("network", "bicubic"), default="network")
     parser.add_argument("--match_histogram", action="store_true", help="the result's colours become the small one's")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 

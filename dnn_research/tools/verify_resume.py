@@ -135,7 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=4, help="k: 2k steps are trained, and k, kill, k (default: 4)")
     parser.add_argument("--workdir", type=Path, help="an empty directory for the runs, which stay there")
     parser.add_argument("--json", action="store_true", help="prints one JSON object instead")
-    parser.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 

@@ -19,8 +19,8 @@ from dnn_research.weights import bridge, comparison, conventions
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
-    parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    known, rest = _parser().parse_known_args(words)
 
     def command() -> None:
         given = config_overrides(rest, allowed=known.command == "import")
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             bridge.certify(known.workdir, known.output, _peer(known.peer_python, known.file), _say)
 
-    return answer(command, debug=known.debug)
+    return answer(command, debug="--debug" in words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,8 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a Python with the library that the weights are from: compares every layer",
     )
     certificate.add_argument("--file", type=Path, help="with --peer_python: the imported file, which the peer reads")
-    for command in (add, out, certificate):
-        command.add_argument("--debug", action="store_true", help="shows the traceback of an error")
     return parser
 
 
