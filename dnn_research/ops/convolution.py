@@ -67,7 +67,7 @@ def conv(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(images: Array, kernel: Array, geometry: Geometry) -> Array:
     fast = choose(images.shape, kernel.shape, geometry)
-    return by_platform(images, kernel, cpu=fast.convolve, stock=Stock(geometry).convolve)
+    return by_platform(images, kernel, cpu=functools.partial(_convolve, fast), stock=Stock(geometry).convolve)
 
 
 def _forward(images: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Array, Array]]:
@@ -81,13 +81,13 @@ def _backward(geometry: Geometry, operands: tuple[Array, Array], gradient: Array
     of_images = by_platform(
         *operands,
         gradient,
-        cpu=lambda images, kernel, g: fast.images_gradient(shape, kernel, g),
+        cpu=lambda images, kernel, g: _images_gradient(fast, shape, kernel, g),
         stock=lambda images, kernel, g: stock.gradients(images, kernel, g, geometry)[0],
     )
     of_kernel = by_platform(
         *operands,
         gradient,
-        cpu=lambda images, kernel, g: fast.kernel_gradient(images, kernel_shape, g),
+        cpu=lambda images, kernel, g: _kernel_gradient(fast, kernel_shape, images, g),
         stock=lambda images, kernel, g: stock.gradients(images, kernel, g, geometry)[1],
     )
     return of_images, of_kernel
@@ -101,7 +101,10 @@ _conv.defvjp(_forward, _backward)
 
 @runtime_checkable
 class Formulation(Protocol):
-    """A way to compute a convolution and its gradients; all give what `Stock` gives, to rounding."""
+    """A way to compute a convolution and its gradients; all give what `Stock` gives, to rounding.
+
+    Equal ones, with equal hashes, compute the same: what one of them does is traced once for all layers of a shape.
+    """
 
     def convolve(self, images: Array, kernel: Array) -> Array:
         """[B, H, W, C], [KH, KW, C / groups, N] -> [B, H_out, W_out, N]."""
@@ -114,6 +117,21 @@ class Formulation(Protocol):
     def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
         """The gradient of a kernel of this shape, from that of the outputs."""
         ...
+
+
+@functools.partial(jax.jit, static_argnums=(0,), inline=True)
+def _convolve(fast: Formulation, images: Array, kernel: Array) -> Array:
+    return fast.convolve(images, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _images_gradient(fast: Formulation, shape: Shape, kernel: Array, gradient: Array) -> Array:
+    return fast.images_gradient(shape, kernel, gradient)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _kernel_gradient(fast: Formulation, shape: Shape, images: Array, gradient: Array) -> Array:
+    return fast.kernel_gradient(images, shape, gradient)
 
 
 def choose(shape: Shape, kernel: Shape, geometry: Geometry) -> Formulation:

@@ -200,3 +200,27 @@ def test_stock_gradients_on_a_cpu_are_in_the_layout_that_loops_are_fast_in():
     _, expected = pulled(lambda x, k: stock_conv(x, k, (2, 2), SAME_3), lambda y: y, images, kernel)
     for ours, theirs in zip(gradients(images, kernel, gradient), expected, strict=True):
         assert_near(ours, theirs)
+
+
+def test_layers_of_equal_shapes_share_what_is_traced(monkeypatch):
+    traced = []
+
+    def counting(method):
+        def count(self, *arguments):
+            traced.append(self)
+            return method(self, *arguments)
+
+        return count
+
+    for name in ("convolve", "images_gradient", "kernel_gradient"):
+        monkeypatch.setattr(Winograd, name, counting(getattr(Winograd, name)))
+    # Shapes that no other test has: what is traced is kept as long as the process lives.
+    images, kernels = normal(2, 44, 43, 49), [normal(3, 3, 49, 49, seed=seed) for seed in range(3)]
+
+    def loss(images, kernels):
+        for kernel in kernels:
+            images = conv(images, kernel, padding=SAME_3)
+        return images.sum()
+
+    jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(images, kernels)
+    assert len(traced) == 3 and len(set(traced)) == 1
