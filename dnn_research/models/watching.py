@@ -1,24 +1,24 @@
 """Looking at what a network's layers put out while it runs as it always does."""
 
 import contextlib
+import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-# One entry for each loop that is being traced.
-_unwatched: list[None] = []
+_unwatched: contextvars.ContextVar[bool] = contextvars.ContextVar("unwatched", default=False)
 
 
 @contextlib.contextmanager
 def unwatched() -> Iterator[None]:
     """Around a loop (`lax.map`, `lax.fori_loop`) that calls networks: what they put out cannot leave it."""
-    _unwatched.append(None)
+    token = _unwatched.set(True)
     try:
         yield
     finally:
-        _unwatched.pop()
+        _unwatched.reset(token)
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def watching(model: nn.Module, note: Callable[[str, jax.Array], None]) -> Iterat
     def watch(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
     ) -> Any:
-        if _unwatched:
+        if _unwatched.get():
             return call(*args, **kwargs)
         module = context.module
         root = module
