@@ -6,6 +6,7 @@ and the experiments' files. A claim without a published result is "not yet run".
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from dnn_research.errors import UserError, field, read_json
 from dnn_research.lab import experiment as experiments
 from dnn_research.lab import report
 from dnn_research.lab.experiment import SCALES, Experiment
-from dnn_research.lab.verdict import NOT_RUN, RULE
+from dnn_research.lab.verdict import CONTRADICTED, NOT_RUN, RULE, SUPPORTED, UNDER_POWERED
 
 HEADER = (
     *("experiment", "claim", "source", "published", "ours: difference with 95 % interval"),
     *("scale", "seeds", "verdict", "command"),
 )
+
+VERDICTS = (SUPPORTED, CONTRADICTED, UNDER_POWERED, NOT_RUN)
 
 INTRODUCTION = """# Ledger
 
@@ -50,9 +53,23 @@ def publish(result: dict[str, Any], directory: Path, experiments_folder: Path) -
 
 def text(experiments_folder: Path) -> str:
     """The ledger of a folder of experiments."""
-    lines = [HEADER, ("---",) * len(HEADER), *_lines(experiments_folder)]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    return f"{INTRODUCTION}\n{table}\n\n{RULE}\n"
+    lines = list(_lines(experiments_folder))
+    return f"{INTRODUCTION}\n{_table(_counts(lines))}\n\n{_table([HEADER, *lines])}\n\n{RULE}\n"
+
+
+def _counts(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """How many claims have which verdict, by scale; a verdict's remark is left out."""
+    scale, verdict = HEADER.index("scale"), HEADER.index("verdict")
+    found = Counter((line[scale], line[verdict].partition(" (")[0]) for line in lines)
+    columns = [*VERDICTS, *sorted({one for _, one in found}.difference(VERDICTS))]
+    counts = {name: [found[name, one] for one in columns] for name in SCALES}
+    return [("scale", "claims", *columns), *((name, *map(str, (sum(of), *of))) for name, of in counts.items())]
+
+
+def _table(lines: list[tuple[str, ...]]) -> str:
+    """Lines of cells, the first of them the header, in Markdown."""
+    header, *body = (f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join([header, f"| {' | '.join(['---'] * len(lines[0]))} |", *body])
 
 
 def write(experiments_folder: Path) -> Path:
