@@ -10,6 +10,7 @@ import matplotlib as mpl
 import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 Result = dict[str, Any]
 
@@ -44,7 +45,7 @@ def _effects(axis: Axes, measure: Result, compared: Sequence[Result]) -> None:
         axis.plot(pairs, [place - 0.22] * len(pairs), ".", color="0.55", ms=4)
     axis.axvline(scale(0.0), color="0.3", lw=1)
     if measure["ratio"]:
-        axis.set_xscale("log")
+        logarithmic(axis)
     axis.set_yticks(range(len(compared)), [f"{one['row']} − {one['against']}" for one in reversed(compared)])
     axis.set_ylim(-0.6, len(compared) - 0.4)
     axis.set_xlabel(f"{'factor' if measure['ratio'] else 'difference'} {_unit(measure)}".strip())
@@ -106,7 +107,8 @@ def costs(result: Result) -> str:
             axis.annotate(
                 row, (networks[row][key], held["mean"]), xytext=(5, 4), textcoords="offset points", fontsize=8
             )
-        axis.set(xscale="log", xlabel=title, ylabel=_wrapped(result["measures"][name]["title"]))
+        axis.set(xlabel=title, ylabel=_wrapped(result["measures"][name]["title"]))
+        logarithmic(axis)
         axis.grid(alpha=0.3)
     return _svg(figure)
 
@@ -131,6 +133,16 @@ def layers(result: Result) -> str:
         axis.grid(alpha=0.3)
     figure.axes[-1].legend(fontsize=8)
     return _svg(figure)
+
+
+def logarithmic(axis: Axes) -> None:
+    """Makes the horizontal axis logarithmic; one of less than two decades has few ticks, whose labels do not meet."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 100 * low:
+        axis.xaxis.set_major_locator(MaxNLocator(4) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _unit(measure: Result) -> str:

@@ -1,13 +1,15 @@
 """The report is whole: every run, self-contained, the same in every form; the ledger takes what was published."""
 
+import itertools
 import json
 import math
 import re
 
 import pytest
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dnn_research.lab import hparams, ledger, measures, report, verdict
+from dnn_research.lab import hparams, ledger, measures, plots, report, verdict
 from dnn_research.lab.measures import MEASURES
 
 
@@ -196,3 +198,25 @@ def test_the_ledger_takes_what_was_published(tiny_experiment, result, tmp_path):
     assert "[tiny](results/tiny-laptop/report.md)" in text and (folder / "results/tiny-laptop/report.md").exists()
     slim = json.loads((target / "results.json").read_text())
     assert all("curves" not in one for held in slim["rows"].values() for one in held["runs"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(25.2, 27.1), (0.55, 1), (450e3, 475e3), (1.2e6, 13e6), (0.02, 1), (5.0, 5.0), (1e-3, 1), (1, 5e4)],
+)
+def test_labels_of_a_logarithmic_axis_do_not_meet(low, high):
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([low, high], [0, 1], "o")
+    plots.logarithmic(axis)
+    figure.draw_without_rendering()
+    left, right = axis.get_xlim()
+    places = zip(
+        (*axis.get_xticks(), *axis.get_xticks(minor=True)),
+        (*axis.get_xticklabels(), *axis.get_xticklabels(minor=True)),
+        strict=True,
+    )
+    shown = [label.get_window_extent() for place, label in places if left <= place <= right and label.get_text()]
+    shown.sort(key=lambda box: box.x0)
+    assert len(shown) >= 2
+    assert all(before.x1 < after.x0 for before, after in itertools.pairwise(shown))
