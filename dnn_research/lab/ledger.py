@@ -54,16 +54,32 @@ def publish(result: dict[str, Any], directory: Path, experiments_folder: Path) -
 def text(experiments_folder: Path) -> str:
     """The ledger of a folder of experiments."""
     lines = list(_lines(experiments_folder))
-    return f"{INTRODUCTION}\n{_table(_counts(lines))}\n\n{_table([HEADER, *lines])}\n\n{RULE}\n"
+    counts = _counts(lines, {scale: _hours(experiments_folder, scale) for scale in SCALES})
+    return f"{INTRODUCTION}\n{_table(counts)}\n\n{_table([HEADER, *lines])}\n\n{RULE}\n"
 
 
-def _counts(lines: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """How many claims have which verdict, by scale; a verdict's remark is left out."""
+def _counts(lines: list[tuple[str, ...]], hours: dict[str, float]) -> list[tuple[str, ...]]:
+    """How many claims have which verdict, by scale, and what the runs took; a verdict's remark is left out."""
     scale, verdict = HEADER.index("scale"), HEADER.index("verdict")
     found = Counter((line[scale], line[verdict].partition(" (")[0]) for line in lines)
     columns = [*VERDICTS, *sorted({one for _, one in found}.difference(VERDICTS))]
     counts = {name: [found[name, one] for one in columns] for name in SCALES}
-    return [("scale", "claims", *columns), *((name, *map(str, (sum(of), *of))) for name, of in counts.items())]
+    return [
+        ("scale", "claims", *columns, "hours that all runs took, added up"),
+        *((name, *map(str, (sum(of), *of)), f"{hours[name]:.1f}") for name, of in counts.items()),
+    ]
+
+
+def _hours(folder: Path, scale: str) -> float:
+    """Of all runs whose results are published."""
+    seconds = 0.0
+    for path in sorted(folder.glob(f"results/*-{scale}/results.json")):
+        runs = field(read_json(path, "publish the experiment again"), "clock.run_seconds", dict, path)
+        for taken in runs.values():
+            if not isinstance(taken, list) or not all(isinstance(one, (int, float)) for one in taken):
+                raise UserError(f"{path} is damaged: 'clock.run_seconds' holds {repr(taken)[:60]}")
+            seconds += sum(taken)
+    return seconds / 3600
 
 
 def _table(lines: list[tuple[str, ...]]) -> str:

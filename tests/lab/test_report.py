@@ -184,17 +184,18 @@ def lines(split: str, loss: float = 0.5) -> list[dict]:
 def test_the_ledger_takes_what_was_published(tiny_experiment, result, tmp_path):
     folder = tiny_experiment().path.parent
     text = ledger.text(folder)
-    assert "\n| scale | claims | supported | contradicted | under-powered | not yet run |\n" in text
-    assert "\n| paper | 1 | 0 | 0 | 0 | 1 |\n| laptop | 1 | 0 | 0 | 0 | 1 |\n" in text
+    assert "\n| scale | claims | supported | contradicted | under-powered | not yet run | hours that all" in text
+    assert "\n| paper | 1 | 0 | 0 | 0 | 1 | 0.0 |\n| laptop | 1 | 0 | 0 | 0 | 1 | 0.0 |\n" in text
     assert text.count("| not yet run |") == 3 and "T1: shortcuts help" in text
     claim = {**result["claims"][0], "id": "T1", "row": "residual", "against": "plain"}
     rows = dict(zip(("plain", "residual"), result["rows"].values(), strict=True))
     rows["plain"]["at_chance"] = 1
     report.write(result, tmp_path / "work", "command")
-    target = ledger.publish({**result, "claims": [claim], "rows": rows}, tmp_path / "work", folder)
+    clock = {**result["clock"], "run_seconds": {"plain": [1000.0, 2000.0], "residual": [2400.0]}}
+    target = ledger.publish({**result, "claims": [claim], "rows": rows, "clock": clock}, tmp_path / "work", folder)
     text = ledger.text(folder)
     assert "-2.00 [-3.00, -1.00] points | laptop | 2 | supported (at chance: plain 1 of 2) |" in text
-    assert text.count("| not yet run |") == 2 and "\n| laptop | 1 | 1 | 0 | 0 | 0 |\n" in text
+    assert text.count("| not yet run |") == 2 and "\n| laptop | 1 | 1 | 0 | 0 | 0 | 1.5 |\n" in text
     assert "[tiny](results/tiny-laptop/report.md)" in text and (folder / "results/tiny-laptop/report.md").exists()
     slim = json.loads((target / "results.json").read_text())
     assert all("curves" not in one for held in slim["rows"].values() for one in held["runs"])
