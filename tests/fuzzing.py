@@ -414,7 +414,8 @@ def _results(_: Path) -> list[bytes]:
     }
     measure = {"title": "test error", "ratio": False, "unit": "points"}
     rows = {row: {"at_chance": 1, "done": 5} for row in ("a", "b")}
-    held = {"claims": [claim], "measures": {"test_error": measure}, "rows": rows, "experiment": "f"}
+    clock = {"run_seconds": {"a": [10.0, 12.5], "b": [20.0]}}
+    held = {"claims": [claim], "measures": {"test_error": measure}, "rows": rows, "experiment": "f", "clock": clock}
     return [json.dumps(held).encode()]
 
 

@@ -76,7 +76,9 @@ def _hours(folder: Path, scale: str) -> float:
     for path in sorted(folder.glob(f"results/*-{scale}/results.json")):
         runs = field(read_json(path, "publish the experiment again"), "clock.run_seconds", dict, path)
         for taken in runs.values():
-            if not isinstance(taken, list) or not all(isinstance(one, (int, float)) for one in taken):
+            if not isinstance(taken, list) or not all(
+                isinstance(one, (int, float)) and 0 <= one < 1e9 for one in taken
+            ):
                 raise UserError(f"{path} is damaged: 'clock.run_seconds' holds {repr(taken)[:60]}")
             seconds += sum(taken)
     return seconds / 3600
