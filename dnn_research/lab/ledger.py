@@ -7,7 +7,7 @@ and the experiments' files. A claim without a published result is "not yet run".
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,41 +53,24 @@ def publish(result: dict[str, Any], directory: Path, experiments_folder: Path) -
 
 def text(experiments_folder: Path) -> str:
     """The ledger of a folder of experiments."""
-    lines = list(_lines(experiments_folder))
-    counts = _counts(lines, {scale: _hours(experiments_folder, scale) for scale in SCALES})
-    return f"{INTRODUCTION}\n{_table(counts)}\n\n{_table([HEADER, *lines])}\n\n{RULE}\n"
+    found = list(_found(experiments_folder))
+    lines = [_line(experiment, claim, held) for experiment, held in found for claim in experiment.claims]
+    seconds = {
+        name: sum(report.run_seconds(held) for one, held in found if held and one.scale == name) for name in SCALES
+    }
+    counts, claims = (report.markdown_table(table) for table in (_counts(lines, seconds), (HEADER, lines)))
+    return f"{INTRODUCTION}\n{counts}\n\n{claims}\n\n{RULE}\n"
 
 
-def _counts(lines: list[tuple[str, ...]], hours: dict[str, float]) -> list[tuple[str, ...]]:
+def _counts(lines: Sequence[tuple[str, ...]], seconds: Mapping[str, float]) -> report.Table:
     """How many claims have which verdict, by scale, and what the runs took; a verdict's remark is left out."""
     scale, verdict = HEADER.index("scale"), HEADER.index("verdict")
     found = Counter((line[scale], line[verdict].partition(" (")[0]) for line in lines)
     columns = [*VERDICTS, *sorted({one for _, one in found}.difference(VERDICTS))]
     counts = {name: [found[name, one] for one in columns] for name in SCALES}
-    return [
-        ("scale", "claims", *columns, "hours that all runs took, added up"),
-        *((name, *map(str, (sum(of), *of)), f"{hours[name]:.1f}") for name, of in counts.items()),
+    return ("scale", "claims", *columns, "hours that all runs took, added up"), [
+        (name, *map(str, (sum(of), *of)), f"{seconds[name] / 3600:.1f}") for name, of in counts.items()
     ]
-
-
-def _hours(folder: Path, scale: str) -> float:
-    """Of all runs whose results are published."""
-    seconds = 0.0
-    for path in sorted(folder.glob(f"results/*-{scale}/results.json")):
-        runs = field(read_json(path, "publish the experiment again"), "clock.run_seconds", dict, path)
-        for taken in runs.values():
-            if not isinstance(taken, list) or not all(
-                isinstance(one, (int, float)) and 0 <= one < 1e9 for one in taken
-            ):
-                raise UserError(f"{path} is damaged: 'clock.run_seconds' holds {repr(taken)[:60]}")
-            seconds += sum(taken)
-    return seconds / 3600
-
-
-def _table(lines: list[tuple[str, ...]]) -> str:
-    """Lines of cells, the first of them the header, in Markdown."""
-    header, *body = (f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    return "\n".join([header, f"| {' | '.join(['---'] * len(lines[0]))} |", *body])
 
 
 def write(experiments_folder: Path) -> Path:
@@ -97,22 +80,24 @@ def write(experiments_folder: Path) -> Path:
     return path
 
 
-def _lines(folder: Path) -> Iterator[tuple[str, ...]]:
+def _found(folder: Path) -> Iterator[tuple[Experiment, dict[str, Any] | None]]:
+    """Every experiment at each of its scales, and its published results, if there are any."""
     for path in sorted(folder.glob("*.py")):
         for scale in SCALES:
             if scale == "laptop" and not hasattr(recipe.load_experiment(path), "LAPTOP"):
                 continue
             experiment = experiments.load(f"{path}:{scale}" if scale != "paper" else str(path))
             held = folder / "results" / f"{experiment.name}-{scale}" / "results.json"
-            found = _published(held) if held.exists() else None
-            for claim in experiment.claims:
-                yield _line(experiment, claim, found)
+            yield experiment, _published(held) if held.exists() else None
 
 
 def _published(path: Path) -> dict[str, Any]:
     """The results of a published report, as far as the ledger has need of them."""
     found = read_json(path, "publish the experiment again")
     field(found, "measures", dict, path)
+    for taken in field(found, "clock.run_seconds", dict, path).values():
+        if not isinstance(taken, list) or not all(isinstance(one, (int, float)) and 0 <= one < 1e9 for one in taken):
+            raise UserError(f"{path} is damaged: 'clock.run_seconds' holds {repr(taken)[:60]}")
     for number, claim in enumerate(field(found, "claims", list, path)):
         where = f"{path}, claim {number},"
         for key in ("id", "row", "against", "measure", "verdict"):

@@ -88,29 +88,35 @@ def as_html(result: Result, pictures: dict[str, str], command: str) -> str:
 """
 
 
+def markdown_table(content: Table) -> str:
+    """A header and rows of cells in Markdown."""
+    header, body = content
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def run_seconds(result: Result) -> float:
+    """What all runs took, added up."""
+    return sum(sum(taken) for taken in result["clock"]["run_seconds"].values())
+
+
 def as_markdown(result: Result, pictures: Sequence[str], command: str) -> str:
     """The same in Markdown; its pictures are in plots/."""
-
-    def table(content: Table) -> str:
-        header, body = content
-        lines = [header, ["---"] * len(header), *body]
-        return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
     parts = [
         f"# {title(result)}",
         result["text"],
         "## Verdicts",
-        table(claims(result)),
+        markdown_table(claims(result)),
         verdict.RULE,
         *(f"## {PICTURES[name][1]}\n\n![{name}](plots/{name}.svg)" for name in pictures),
         "## Rows",
-        table(rows(result)),
+        markdown_table(rows(result)),
         "## Paired differences",
-        table(comparisons(result)),
+        markdown_table(comparisons(result)),
         "## Protocol",
-        table(protocol(result)),
+        markdown_table(protocol(result)),
         "## All runs",
-        table(runs(result)),
+        markdown_table(runs(result)),
         f"## Reproduce\n\n    {command}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -211,7 +217,7 @@ def protocol(result: Result) -> Table:
         if tuned
         else "one for all rows, the baseline recipe's"
     )
-    seconds = sum(sum(found) for found in result["clock"]["run_seconds"].values())
+    seconds = run_seconds(result)
     evaluated = ", ".join(result["evaluated"])
     same = f"; {evaluated} evaluate the networks of {result['baseline_row']}" if evaluated else ""
     lines = [
