@@ -72,7 +72,7 @@ class Training:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"train.clip_norm must be positive or None, not {self.clip_norm}")
         for pair in self.learning_rate_factors:
-            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[1] >= 0):
+            if not (isinstance(pair, tuple) and list(map(type, pair)) in ([str, int], [str, float]) and pair[1] >= 0):
                 raise UserError(f"train.learning_rate_factors holds (pattern, factor >= 0) pairs, not {pair!r}")
 
     def frozen(self, name: str) -> bool:
@@ -270,11 +270,15 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     )  # fmt: skip
 
 
-def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None) -> dict[str, float]:
+def train(
+    recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None, signals: "Interruption | None" = None
+) -> dict[str, float]:
     """Trains a recipe in a work directory, from where it stands there, to the end.
 
     Args:
         compiled: the steps of another run of this process, taken over if that differs in nothing but the seed.
+        signals: who takes SIGTERM and SIGINT, for a caller that goes on after the run: one that comes after the last
+            step changes nothing here.
 
     Returns:
         The results of the last evaluation, as `split/name`.
@@ -294,7 +298,7 @@ def train(recipe: Recipe, workdir: Path, compiled: "CompiledSteps | None" = None
 
     with (
         record.Recorder(workdir, setup.recording, primary=parallel.is_primary()) as recorder,
-        Interruption() as signals,
+        signals or Interruption() as signals,
     ):
         say = recorder.say
         directory = workdir / "checkpoints"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research import train
+from dnn_research import recipe, train
 from dnn_research.errors import UserError, choose, field, read_json
 from dnn_research.lab import cluster, cost, experiment, hparams, ledger, plan, report, results
 from dnn_research.lab.experiment import Experiment
@@ -97,8 +97,12 @@ def _measure_networks(sweep: Sweep) -> None:
     held = read_json(path, "remove it") if path.exists() else {}
     for row in [row for row in sweep.experiment.rows if row not in sweep.evaluated]:
         first = sweep.run(row, sweep.experiment.seeds[0])
-        if row not in held and (first.workdir / "outcome.json").exists():
-            held[row] = dataclasses.asdict(cost.network(sweep.recipe_of(first)))
+        if not (first.workdir / "outcome.json").exists():
+            continue
+        chosen = sweep.recipe_of(first)
+        config = json.dumps(recipe.plain(chosen.config), sort_keys=True)
+        if held.get(row, {}).get("config") != config:
+            held[row] = {"config": config, "network": dataclasses.asdict(cost.network(chosen))}
             path.write_text(json.dumps(held, indent=1))
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnn_research import models, parallel, train
+from dnn_research import checkpoint, models, parallel, train
 from dnn_research.models import tracing
 from dnn_research.recipe import Recipe
 
@@ -64,13 +64,12 @@ def _latency(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]
 
 
 def measured(workdir: Path) -> Time | None:
-    """The time of a finished run, from its records; None where they do not say."""
+    """The time from the start of a run to the last line of its records; None if it was resumed or has none."""
     path = workdir / "timing.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    run = json.loads((workdir / "run.json").read_text()) if lines else {}
-    if not lines or run["resumed"]:
+    run = checkpoint.read_run(workdir)
+    if run["resumed"] or not path.exists() or not (lines := path.read_text().splitlines()):
         return None
-    begun, ended = (datetime.datetime.fromisoformat(stamp) for stamp in (run["started"], lines[-1]["time"]))
+    begun, ended = (datetime.datetime.fromisoformat(stamp) for stamp in (run["started"], json.loads(lines[-1])["time"]))
     return Time(0.0, (ended - begun).total_seconds())
 
 

@@ -48,10 +48,17 @@ def write(chosen: Recipe, trained: Path, workdir: Path, *, diverged: bool) -> No
         trained: the work directory of the baseline's run.
         workdir: of the row's, which is made anew.
         diverged: whether there is no network to evaluate.
+
+    Raises:
+        Diverged: a result is not finite; the records are written without the evaluation.
     """
     lines = [line for line in record.read_metrics(trained) if line["split"] == "train"]
+    divergence = None
     if not diverged:
-        lines += _evaluated(chosen, trained, lines[-1])
+        try:
+            lines += _evaluated(chosen, trained, lines[-1])
+        except Diverged as error:
+            divergence = error
     history = checkpoint.read_run(trained)
     config = recipe.plain(chosen.config)
     now = record.describe_run(config, chosen.overrides, history["num_classes"])
@@ -62,6 +69,8 @@ def write(chosen: Recipe, trained: Path, workdir: Path, *, diverged: bool) -> No
     workdir.mkdir(parents=True, mode=0o700)
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (workdir / "run.json").write_text(json.dumps(history, indent=1))
+    if divergence is not None:
+        raise divergence
 
 
 def _evaluated(chosen: Recipe, trained: Path, last: dict[str, Any]) -> list[dict[str, Any]]:

@@ -66,6 +66,13 @@ class Claim:
             raise UserError(f"claim {self.id}: direction is one of {', '.join(DIRECTIONS)}, not '{self.direction}'")
         if self.margin < 0 or (self.direction == "equal" and self.margin == 0):
             raise UserError(f"claim {self.id}: 'equal' needs a positive margin, others none below 0, not {self.margin}")
+        if measure.ratio and (
+            0 < self.margin <= 1 or (self.effect is not None and (self.effect <= 0 or self.effect == 1))
+        ):
+            raise UserError(
+                f"claim {self.id}: {self.measure} is compared by factors: the margin is more than 1 (or 0), the effect "
+                f"positive and not 1; not {self.margin} and {self.effect}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +209,9 @@ def _check(experiment: Experiment, module: ModuleType) -> None:
             f"{path}: {len(set(experiment.seeds))} seeds can find nothing among {tests} comparisons; "
             f"SEEDS must hold {needed} to {statistics.MOST_SEEDS}"
         )
+    for seeds in (experiment.seeds, experiment.tuning.seeds if experiment.tuning else ()):
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{path}: SEEDS holds a seed twice, which is no second result: {seeds}")
     if experiment.tuning and set(experiment.tuning.seeds) & set(experiment.seeds):
         raise UserError(f"{path}: TUNING must not see the seeds of the verdict")
 

@@ -100,8 +100,9 @@ def _published(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is damaged: 'clock.run_seconds' holds {repr(taken)[:60]}")
     for number, claim in enumerate(field(found, "claims", list, path)):
         where = f"{path}, claim {number},"
-        for key in ("id", "row", "against", "measure", "verdict"):
+        for key in ("id", "row", "against", "measure", "direction", "verdict"):
             field(claim, key, str, where)
+        field(claim, "margin", (int, float), where)
         field(claim, "pairs", int, where)
         measure = field(found["measures"], claim["measure"], dict, where)
         field(measure, "unit", str, where)
@@ -120,7 +121,7 @@ def _published(path: Path) -> dict[str, Any]:
 
 
 def _line(experiment: Experiment, claim: experiments.Claim, found: dict[str, Any] | None) -> tuple[str, ...]:
-    key = ("id", "row", "against", "measure")
+    key = ("id", "row", "against", "measure", "direction", "margin")
     ours = None
     if found:
         same = [one for one in found["claims"] if all(one[name] == getattr(claim, name) for name in key)]

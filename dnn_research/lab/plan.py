@@ -63,7 +63,7 @@ def make(sweep: Sweep, missing: Iterable[Run], *, time_steps: bool) -> Plan:
 
 
 def _time(sweep: Sweep, row: str, *, time_steps: bool) -> tuple[cost.Time | None, str]:
-    found = [time for run in sweep.runs() if run.row == row and (time := cost.measured(run.workdir))]
+    found = [time for run in sweep.runs() if run.row == row and (time := sweep.time(run))]
     if found:
         return cost.Time(0.0, sum(time.run_seconds for time in found) / len(found)), "as its finished runs"
     if not time_steps:

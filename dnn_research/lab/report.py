@@ -149,7 +149,7 @@ def claims(result: Result) -> Table:
                 claim["verdict"],
                 _amount(claim["detectable"], measure) if claim["detectable"] is not None else "",
                 (str(needed) if needed else "more than 20")
-                if claim["effect"] is not None and claim["detectable"] is not None
+                if claim["effect"] and claim["detectable"] is not None
                 else "",
             )
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from dnn_research import recipe
 from dnn_research.errors import UserError, read_json
-from dnn_research.lab import cost, measures, statistics, verdict
+from dnn_research.lab import measures, statistics, verdict
 from dnn_research.lab.experiment import Claim, Experiment
 from dnn_research.lab.measures import MEASURES
 from dnn_research.lab.sweep import DIVERGED, FAILED, Run, Sweep, read_outcome
@@ -264,12 +264,14 @@ def _power(claim: Claim, pairs: Sequence[float], seeds: int, claims: int) -> Res
     if len(pairs) < 2:
         return nothing
     std = spread.stdev(pairs)
+    if std == 0:
+        return nothing
     detectable = statistics.detectable(seeds, claims) * std
     nothing["detectable"] = detectable if math.isfinite(detectable) else None
-    if claim.effect is None or std == 0:
+    if not claim.effect:
         return nothing
     published = math.log(claim.effect) if MEASURES[claim.measure].ratio else claim.effect
-    return {**nothing, "seeds_for_published": statistics.seeds_for(published / std, claims) if published else None}
+    return {**nothing, "seeds_for_published": statistics.seeds_for(published / std, claims)}
 
 
 def _tuned(sweep: Sweep, row: str) -> Result:
@@ -288,10 +290,11 @@ def _tuned(sweep: Sweep, row: str) -> Result:
 
 def _clock(sweep: Sweep) -> Result:
     """What the rows cost: of their networks, and the seconds of their runs."""
-    held = sweep.directory / "cost.json"
-    networks = read_json(held, "remove it") if held.exists() else {}
+    path = sweep.directory / "cost.json"
+    held = read_json(path, "remove it") if path.exists() else {}
+    networks = {row: one["network"] for row, one in held.items() if "network" in one}
     seconds = {
-        row: [time.run_seconds for run in sweep.runs() if run.row == row and (time := cost.measured(run.workdir))]
+        row: [time.run_seconds for run in sweep.runs() if run.row == row and (time := sweep.time(run))]
         for row in sweep.experiment.rows
     }
     return {"networks": networks, "run_seconds": seconds}

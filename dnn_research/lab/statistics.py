@@ -138,10 +138,10 @@ def _power(seeds: int, effect: float, level: float) -> float:
 
 @functools.lru_cache(maxsize=16)
 def _noise(seeds: int) -> np.ndarray:
-    return np.random.default_rng(_SIMULATION_SEED).standard_normal((_DRAWS, seeds)).astype(np.float32)
+    return np.random.default_rng(_SIMULATION_SEED).standard_normal((_DRAWS, seeds))
 
 
 @functools.lru_cache(maxsize=16)
 def _signs(seeds: int) -> np.ndarray:
     patterns = np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1
-    return (2 * patterns - 1).astype(np.float32)
+    return (2 * patterns - 1).astype(np.float64)

@@ -26,7 +26,7 @@ import jax
 
 from dnn_research import checkpoint, recipe, train
 from dnn_research.errors import Diverged, Interrupted, UserError, field, first_line, read_json
-from dnn_research.lab import evaluated, layers, measures
+from dnn_research.lab import cost, evaluated, layers, measures
 from dnn_research.lab.experiment import Experiment
 from dnn_research.lab.measures import MEASURES
 
@@ -145,6 +145,11 @@ class Sweep:
             f"another --workdir",
         )
 
+    def time(self, run: Run) -> cost.Time | None:
+        """What a run took that came to an end without a pause; None of any other."""
+        outcome = read_outcome(run)
+        return cost.measured(run.workdir) if outcome is not None and outcome.status != FAILED else None
+
     def missing(self, rows: Iterable[str]) -> list[Run]:
         """What is left to run of these rows, those that tune before those of the verdict."""
         chosen = set(rows)
@@ -163,23 +168,27 @@ class Sweep:
             UserError: something that the user can mend: no further run could do better.
             Interrupted: SIGTERM or SIGINT came; the state of the run is saved.
         """
-        compiled, row = train.CompiledSteps(), None
+        compiled, row, signals = train.CompiledSteps(), None, train.Interruption()
         for run in runs:
+            if signals.received:
+                raise Interrupted(signals.received, f"{run.name} was not begun")
             if until is not None and time.monotonic() >= until:
                 return
             if run.row != row:
                 # The last row's programs would stay in memory to the end.
                 jax.clear_caches()
                 compiled, row = train.CompiledSteps(), run.row
-            yield run, self.execute_one(run, compiled)
+            yield run, self.execute_one(run, compiled, signals)
 
     @functools.cached_property
     def evaluated(self) -> frozenset[str]:
         """The rows that train nothing: they evaluate the networks of the baseline's."""
         return evaluated.rows(self.experiment)
 
-    def execute_one(self, run: Run, compiled: train.CompiledSteps) -> Outcome:
-        """Trains one run to its end, or goes on with it, and writes how it ended.
+    def execute_one(
+        self, run: Run, compiled: train.CompiledSteps, signals: train.Interruption | None = None
+    ) -> Outcome:
+        """Trains one run to its end, or goes on with it, and writes how it ended; for the rest see `train.train`.
 
         Raises:
             UserError: something that the user can mend; so if it evaluates the network of a run that is not there.
@@ -190,7 +199,7 @@ class Sweep:
         if run.row in self.evaluated:
             outcome = self._evaluate(run, chosen, length)
         else:
-            outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled), run, length)
+            outcome = _attempt(lambda: train.train(chosen, run.workdir, compiled, signals), run, length)
         if outcome.status == FINISHED and any(MEASURES[name].layers for name in self.experiment.measures):
             layers.write(chosen, run.workdir)
         run.workdir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,5 +1,6 @@
 """An experiment of tiny networks on a few synthetic images, in a folder of its own."""
 
+import logging
 from pathlib import Path
 
 import jax
@@ -50,6 +51,15 @@ def tiny_experiment(tmp_path: Path):
         return experiment.load(f"{path}:laptop")
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def own_lines():
+    """The command shows lines where its output goes, which after the test is nowhere."""
+    logger = logging.getLogger("dnn_research")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture(autouse=True)

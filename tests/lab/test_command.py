@@ -1,6 +1,7 @@
 """The command: plan, runs, report, publication, and errors in one line."""
 
 import json
+import shutil
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
     assert command(held, work, "--rows", "plain", "--minutes", "0") == 0  # no run is begun
     assert "not yet run; residual − plain: —" in capsys.readouterr().out
     assert command(held, work, "--run", "residual/seed_0") == 0
-    assert command(held, work, "--report", "--publish") == 0
+    assert command(held, work, "--rows", "residual", "--minutes", "0", "--publish") == 0
     result = json.loads((work / "results.json").read_text())
     assert [run["status"] for run in result["rows"]["residual"]["runs"]] == ["finished"] + ["missing"] * 5
     assert (held.path.parent / "results/tiny-laptop/report.html").exists()
@@ -57,6 +58,12 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
     for name in ("report.html", "report.md"):  # of the machine that it ran on, no path
         published = (held.path.parent / "results/tiny-laptop" / name).read_text()
         assert f"{held.command}" in published and str(tmp_path) not in published
+    held.path.write_text(held.path.read_text().replace('"model.width_factor": 0.25', '"model.width_factor": 0.5'))
+    shutil.rmtree(work / "laptop")
+    assert command(held, work, "--rows", "residual", "--run", "residual/seed_0") == 0
+    assert command(held, work, "--rows", "residual", "--minutes", "0") == 0
+    networks = json.loads((work / "results.json").read_text())["clock"]["networks"]
+    assert networks["residual"]["params"] > result["clock"]["networks"]["residual"]["params"]  # measured anew
     sweep = Sweep(held, work)
     assert "5 x " in plan.make(sweep, sweep.missing(held.rows), time_steps=False).text
 

@@ -119,6 +119,8 @@ def test_the_ledger_is_up_to_date(monkeypatch):
         (('"direction": "lower"', '"direction": "equal"'), "'equal' needs a positive margin"),
         (('"measure": "test_error"', '"measure": "best_test_error"'), "best_test_error only describes"),
         (('"training_error", "test_error"', '"test_eror",'), "unknown measure of .* did you mean 'test_error'"),
+        (("3, 4, 5", "3, 4, 5, 5"), "SEEDS holds a seed twice"),
+        (('"measure": "test_error"', '"measure": "steps_to_25"'), "steps_to_25 is compared by factors"),
         (("BASELINE_ROW", "BASELINE_ROWS"), "lacks BASELINE_ROW"),
         (('"effect": -1.0', '"efect": -1.0'), "a claim does not know 'efect'; did you mean 'effect'"),
     ],

@@ -197,6 +197,9 @@ def test_the_ledger_takes_what_was_published(tiny_experiment, result, tmp_path):
     assert "-2.00 [-3.00, -1.00] points | laptop | 2 | supported (at chance: plain 1 of 2) |" in text
     assert text.count("| not yet run |") == 2 and "\n| laptop | 1 | 1 | 0 | 0 | 0 | 1.5 |\n" in text
     assert "[tiny](results/tiny-laptop/report.md)" in text and (folder / "results/tiny-laptop/report.md").exists()
+    path = folder / "tiny.py"
+    path.write_text(path.read_text().replace('"effect": -1.0', '"effect": -1.0, "margin": 0.5'))
+    assert ledger.text(folder).count("| not yet run |") == 3  # what was published answers another question
     slim = json.loads((target / "results.json").read_text())
     assert all("curves" not in one for held in slim["rows"].values() for one in held["runs"])
 

@@ -88,6 +88,17 @@ def test_the_detectable_effect_is_found_four_times_in_five(seeds, comparisons):
     assert statistics.seeds_for(effect + 0.01, comparisons) <= seeds
 
 
+@pytest.mark.parametrize("seeds", [6, 8, 10])
+def test_the_simulated_power_is_that_of_the_test_that_decides(seeds):
+    """Draw by draw, for the same draws."""
+    draws = 1.0 + np.random.default_rng(statistics._SIMULATION_SEED).standard_normal((statistics._DRAWS, seeds))[:300]
+    found = [statistics.p_different(draw.tolist()) <= 0.0125 for draw in draws]
+    flipped = np.abs(draws) @ statistics._signs(seeds).T
+    p_values = 2 * (flipped >= draws.sum(1, keepdims=True) - 1e-9).mean(1)
+    assert found == (p_values <= 0.0125).tolist()
+    assert statistics._noise(seeds).dtype == statistics._signs(seeds).dtype == np.float64
+
+
 def test_too_few_seeds_can_find_nothing():
     assert statistics.detectable(5) == math.inf
     assert statistics.seeds_for(0.05) is None

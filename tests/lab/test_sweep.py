@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from dnn_research import checkpoint, parallel, record, train
-from dnn_research.errors import UserError
+from dnn_research.errors import Interrupted, UserError
 from dnn_research.lab import results, verdict
 from dnn_research.lab.sweep import DIVERGED, FAILED, FINISHED, Sweep, read_outcome
 
@@ -252,6 +254,38 @@ def test_an_evaluation_that_is_not_finite_diverged(tmp_path, tiny_experiment, mo
     monkeypatch.setattr(train, "evaluate_run", lambda *_: {"eval/examples": 48, "eval/loss": math.nan})
     outcome = sweep.execute_one(sweep.run("cropped", 0), train.CompiledSteps())
     assert outcome.status == DIVERGED and "eval/loss" in outcome.message and "is nan" in outcome.message
+    (run, *_) = results.collect(sweep)["rows"]["cropped"]["runs"]
+    assert run["status"] == DIVERGED and run["values"] == {"test_error": 75.0}
+
+
+def test_a_signal_after_the_last_step_ends_the_sweep_before_the_next_run(tmp_path, tiny_experiment, monkeypatch):
+    sweep, summary = Sweep(tiny_experiment(), tmp_path), record.Recorder.summary
+
+    def told(self, *given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        summary(self, *given)
+
+    monkeypatch.setattr(record.Recorder, "summary", told)
+    ended = sweep.execute(sweep.missing(["plain"]))
+    assert next(ended)[1].status == FINISHED
+    with pytest.raises(Interrupted, match="plain/seed_1 was not begun"):
+        next(ended)
+
+
+def test_a_run_that_was_cut_off_tells_no_time(tmp_path, monkeypatch, tiny_experiment):
+    sweep = Sweep(tiny_experiment(), tmp_path)
+    cut, whole = sweep.run("plain", 0), sweep.run("plain", 1)
+
+    def dies(self, *given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record.Recorder, "summary", dies)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.execute_one(cut, train.CompiledSteps())
+    sweep.execute_one(whole, train.CompiledSteps())
+    assert (cut.workdir / "timing.jsonl").exists() and sweep.time(cut) is None
+    assert sweep.time(whole).run_seconds > 0
 
 
 def test_runs_by_a_loss_network_that_changed_are_not_comparable():
