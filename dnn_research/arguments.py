@@ -4,9 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from dnn_research.errors import Interrupted, UserError, one_line, said
+from dnn_research.errors import Interrupted, UserError, first_line, one_line, said
+
+FIGURES = (".png", ".svg", ".pdf")
 
 
 class _WithDebug(argparse.ArgumentParser):
@@ -49,6 +52,12 @@ def config_overrides(rest: Sequence[str], *, allowed: bool = True) -> list[str]:
     return [word.removeprefix("--") for word in rest]
 
 
+def check_figure(option: str, path: Path, also: Sequence[str] = ()) -> None:
+    """Raises UserError unless the suffix is one of figures: where there is none, matplotlib writes another file."""
+    if path.suffix not in (*FIGURES, *also):
+        raise UserError(f"{option} {path}: give a file {', '.join((*FIGURES, *also)[:-1])} or {(*FIGURES, *also)[-1]}")
+
+
 def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str = "interrupted") -> int:
     """Runs a command and says on stderr, in one line, what stopped it.
 
@@ -79,4 +88,9 @@ def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str =
         if debug:
             raise
         print(f"error: {said(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {type(error).__name__}: {first_line(error)} (--debug shows where)", file=sys.stderr)
         return 1

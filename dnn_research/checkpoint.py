@@ -206,6 +206,10 @@ class Writer:
                     # The manifest goes first: what is half deleted counts as unfinished.
                     (self._directory / str(old) / MANIFEST).unlink()
                     shutil.rmtree(self._directory / str(old))
+                # What was killed while it was written or removed, at a step that does not come again.
+                for left in steps(self._directory):
+                    if left < step and not (self._directory / str(left) / MANIFEST).exists():
+                        shutil.rmtree(self._directory / str(left))
         except BaseException as error:  # reported by the next call, in the thread that can act on it
             self._error = error
             self._take_back(folder)
@@ -418,7 +422,7 @@ def find(workdir: Path, which: str = "latest") -> Path:
         return directory / str(best)
     if not which.isdecimal() or int(which) not in there:
         raise UserError(f"there is no checkpoint '{which}' in {directory}; there are: latest, best, {_list(there)}")
-    return directory / which
+    return directory / str(int(which))
 
 
 def load_variables(folder: Path, *, ema: bool = False) -> dict[str, Tree]:

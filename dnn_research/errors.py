@@ -154,11 +154,12 @@ def _fits(value: Any, annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
-    if origin is tuple and isinstance(value, (tuple, list)):
-        if arguments[1:] == (...,):
+    if origin in (tuple, Sequence) and isinstance(value, (tuple, list)):
+        if origin is not tuple or arguments[1:] == (...,):
             return all(_fits(one, arguments[0]) for one in value)
         return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    kinds = {float: (int, float), int: int, str: str, bool: bool, tuple: (tuple, list), type(None): type(None)}
+    kinds = {float: (int, float), int: int, str: str, bool: bool, tuple: (tuple, list)}
+    kinds |= {Sequence: (tuple, list), type(None): type(None)}
     kind = kinds.get(annotation if origin is None else origin)
     if kind is None:
         return True

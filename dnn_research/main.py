@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import flags
 
 from dnn_research import hosts, process, recipe
-from dnn_research.errors import Diverged, Interrupted, UserError, said
+from dnn_research.errors import Diverged, Interrupted, UserError, first_line, said
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "the recipe, FILE[:WORD,...]: configs/resnet152.py or configs/resnet152.py:smoke"
@@ -103,8 +103,7 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     except (UserError, OSError) as error:
         _fail(said(error), 1, debug)
     except Exception as error:
-        message = str(error).strip().splitlines()
-        _fail(f"{type(error).__name__}: {message[0] if message else ''} (--debug shows where)", 1, debug)
+        _fail(f"{type(error).__name__}: {first_line(error)} (--debug shows where)", 1, debug)
 
 
 def _fail(message: str, status: int, debug: bool = False) -> NoReturn:

@@ -5,6 +5,7 @@ the schedule says, what the plateau rule scales, what is applied and what is rec
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -139,7 +140,8 @@ class Plateau:
 
     def after(self, state: Mapping[str, Any], results: Mapping[str, float]) -> dict[str, np.ndarray]:
         """The state after an evaluation whose results are named `split/name`."""
-        value = results[self.metric]
+        # As precise as the best one is kept, or a value that it was rounded below of would be better than itself.
+        value = float(np.float32(results[self.metric]))
         sign = -1.0 if self.metric.endswith("loss") else 1.0
         best, waited, scale = float(state["best"]), int(state["waited"]), float(state["scale"])
         if np.isnan(best) or sign * (value - best) > self.min_change:
@@ -228,10 +230,13 @@ def kernels_only(params: Any) -> Any:
 
 
 def not_depthwise(params: Any) -> Any:
-    """As `kernels_only`, without depthwise kernels, [KH, KW, 1, C]: MobileNet's paper decays those little or not."""
+    """As `kernels_only`, without the kernels of `dw1`, `dw2`, ...: MobileNet's paper decays those little or not.
 
-    def decayed(path: Any, leaf: Any) -> bool:
-        return path[-1].key == "kernel" and not (leaf.ndim == 4 and leaf.shape[2] == 1 and leaf.shape[3] > 1)
+    By their names: a full convolution over one gray channel has a kernel of the same shape.
+    """
+
+    def decayed(path: Any, _: Any) -> bool:
+        return path[-1].key == "kernel" and not re.fullmatch(r"dw\d+", path[-2].key)
 
     return jax.tree_util.tree_map_with_path(decayed, params)
 

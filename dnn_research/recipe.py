@@ -111,7 +111,12 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
     chosen = given or [word for word in words if word in variants and word not in names]
     if len(chosen) > 1:
         raise UserError(f"{path}: take one of the variants {', '.join(chosen)}, not several")
-    known = [*names, *variants, "smoke", *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else [])]
+    known = [
+        *names,
+        *([] if given else variants),
+        "smoke",
+        *(["laptop"] if hasattr(module, "LAPTOP") or experiment_laptop else []),
+    ]
     for word in words:
         if word not in known:
             raise UserError(f"{path} does not know the word '{word}'; it knows: {', '.join(known)}")

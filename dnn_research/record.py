@@ -67,8 +67,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.every_steps < 1:
             raise UserError(f"record.every_steps must be at least 1, not {self.every_steps}")
-        if self.profile_steps and (len(self.profile_steps) != 2 or self.profile_steps[0] > self.profile_steps[1]):
-            raise UserError(f"record.profile_steps is (first, last) or (), not {self.profile_steps}")
+        window = self.profile_steps
+        if window and not (len(window) == 2 and 1 <= window[0] <= window[1]):
+            raise UserError(f"record.profile_steps is (first, last), steps from 1 on, or (), not {window}")
 
 
 def describe_run(
@@ -400,8 +401,8 @@ class Profiler:
             jax.profiler.stop_trace()
 
     def before(self, step: int) -> None:
-        """Starts with the first step of the window."""
-        if self._window and step == self._window[0]:
+        """Starts with the first step of the window that there is."""
+        if self._window and self._window[0] <= step <= self._window[1] and not self._running:
             jax.profiler.start_trace(str(self._directory))
             self._running = True
 

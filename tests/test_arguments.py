@@ -24,6 +24,7 @@ def raising(error: BaseException):
         (UserError("no run.json in runs/x"), 1, "error: no run.json in runs/x\n"),
         (FileNotFoundError(2, "No such file or directory", "a.jpg"), 1, "error: a.jpg: No such file or directory\n"),
         (OSError("no space"), 1, "error: the system: no space\n"),
+        (ZeroDivisionError("by zero\nin two lines"), 1, "error: ZeroDivisionError: by zero (--debug shows where)\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
         (
             Interrupted(signal.SIGTERM, "saved at step 3"),

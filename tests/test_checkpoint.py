@@ -360,3 +360,16 @@ def test_initialising_from_another_run_takes_all_but_the_head(writer, directory,
         checkpoint.initialize_from(str(directory.parent), (), fresh, statistics, said.append)
     with pytest.raises(UserError, match="init_exclude names 'head'; the network has: conv1, fc"):
         checkpoint.initialize_from(str(directory.parent), ("head",), fresh, statistics, said.append)
+
+
+def test_what_was_killed_at_a_step_that_does_not_come_again_is_removed(writer, directory):
+    save(writer, 2)
+    for step in ("1", "7"):
+        shutil.copytree(directory / "2/state", directory / step / "state")
+    save(writer, 4)
+    assert checkpoint.steps(directory) == [2, 4, 7]
+
+
+def test_a_step_is_found_however_it_is_written(tmp_path, writer, directory):
+    save(writer, 2)
+    assert checkpoint.find(directory.parent, "002") == checkpoint.find(directory.parent, "2")

@@ -263,6 +263,8 @@ def test_networks_of_one_size_are_refused_before_anything_runs():
     task = task_of(images, name="nin", head="fc")
     with pytest.raises(UserError, match="NIN takes images of one size only"):
         evaluation.Evaluator(images, make("dense"), [task], 4)
+    with pytest.raises(UserError, match="GoogLeNet takes images of one size only"):
+        models.fully_convolutional(models.create("googlenet", head="fc"), 32)
     with pytest.raises(UserError, match="LeNet takes images of one size only"):
         models.fully_convolutional(models.create("lenet"), 32)
 
@@ -270,6 +272,13 @@ def test_networks_of_one_size_are_refused_before_anything_runs():
 def test_towers_have_no_dense_form():
     with pytest.raises(UserError, match="needs towers=1"):
         models.fully_convolutional(models.create("alexnet", towers=2), 224)
+
+
+def test_pictures_do_not_count_what_is_damaged_for_another_process():
+    images = dataset()
+    evaluator = evaluation.Evaluator(images, make("single_crop"), [task_of(images)], 4)
+    evaluator.first_images(4)
+    assert not images.eval_reader._sound.any()
 
 
 def test_a_task_without_classes_has_one_view_only():

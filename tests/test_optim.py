@@ -59,6 +59,16 @@ def test_plateau_waits_then_lowers_and_stops_at_its_floor():
     assert float(state["scale"]) == 0.5
 
 
+@pytest.mark.parametrize(("metric", "value"), [("eval/top1_accuracy", 0.9), ("eval/loss", 0.3)])
+def test_plateau_takes_no_rounding_for_an_improvement(metric, value):
+    """The best value is kept in float32, which rounds 0.9 down and 0.3 up."""
+    plateau = optim.Plateau(metric, 0.1, 1)
+    state = plateau.start()
+    for _ in range(3):
+        state = plateau.after(state, {metric: value})
+    assert float(state["scale"]) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
@@ -103,10 +113,11 @@ def test_sgd_is_the_textbook_with_coupled_decay_on_kernels_alone():
 
 
 def test_depthwise_kernels_can_be_left_out_of_the_decay():
-    kernels = {"dw": (3, 3, 1, 8), "pw": (1, 1, 8, 8), "one_map": (3, 3, 1, 1), "fc": (1, 8)}
+    # conv0 sees one gray channel: a full convolution, whatever the shape of its kernel.
+    kernels = {"conv0": (3, 3, 1, 8), "dw1": (3, 3, 1, 8), "dw12": (3, 3, 1, 8), "pw1": (1, 1, 8, 8), "fc": (1, 8)}
     params = {name: {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[-1])} for name, shape in kernels.items()}
     mask = optim.WEIGHT_DECAY_MASKS["not_depthwise"](params)
-    assert {name for name, layer in mask.items() if layer["kernel"]} == {"pw", "one_map", "fc"}
+    assert {name for name, layer in mask.items() if layer["kernel"]} == {"conv0", "pw1", "fc"}
     assert not any(layer["bias"] for layer in mask.values())
 
 

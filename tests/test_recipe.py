@@ -97,6 +97,8 @@ def test_a_wrong_file_or_word_lists_what_there_is(tmp_path):
         recipe.load(str(ROOT / "configs/resnet151.py"))
     with pytest.raises(UserError, match="does not know the word 'smok'; it knows: smoke"):
         recipe.load(str(ROOT / "configs/resnet152.py:smok"))
+    with pytest.raises(UserError, match="does not know the word 'E'"):  # its baseline is a variant already
+        recipe.load(str(ROOT / "experiments/lrn_vgg.py:A,E,laptop"))
     (tmp_path / "broken.py").write_text("import nowhere")
     with pytest.raises(UserError, match="cannot be read as a config: ModuleNotFoundError"):
         recipe.load(str(tmp_path / "broken.py"))

@@ -158,7 +158,10 @@ def test_this_checkout_knows_its_revision():
     assert run["versions"]["jax"]
 
 
-@pytest.mark.parametrize("options", [{"every_steps": 0}, {"every_steps": 1, "profile_steps": (5, 2)}])
+@pytest.mark.parametrize(
+    "options",
+    [{"every_steps": 0}, {"every_steps": 1, "profile_steps": (5, 2)}, {"every_steps": 1, "profile_steps": (0, 2)}],
+)
 def test_wrong_options_are_one_line(options):
     with pytest.raises(UserError):
         record.Options(**options)
