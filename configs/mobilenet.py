@@ -6,7 +6,7 @@ momentum 0.9, rate 0.045 falling by 6 % every 2 epochs, gradients clipped at a n
 decay 4e-5 is tf-slim's.
 Published top-1 accuracy: 70.6 % (width 1.0, 224 pixels), 68.4 (0.75), 63.7 (0.5), 50.6 (0.25); 69.1, 67.2, 64.4 % at
 192, 160, 128 pixels; 71.7 % with full convolutions, 65.3 % shallow (tables 4 to 7).
-Other forms: --config.model.width=0.5, --config.data.image_size=160, `:fullconv`, `:shallow`.
+Other forms: --config.model.width=0.5, `:192`, `:160`, `:128` (all of the images' sizes alike), `:fullconv`, `:shallow`.
 Differs from the paper: synchronous steps of 128 images instead of asynchronous ones of 32; crops of images with the
 shorter side in [256, 320]; weight decay leaves depthwise kernels out.
 
@@ -21,6 +21,9 @@ from ml_collections.config_dict import placeholder
 VARIANTS = {
     "fullconv": {"model.separable": False},
     "shallow": {"model.shallow": True},
+    "192": {"data.image_size": 192, "data.augment.shorter_side": (219, 274), "eval.resize": 219},
+    "160": {"data.image_size": 160, "data.augment.shorter_side": (183, 229), "eval.resize": 183},
+    "128": {"data.image_size": 128, "data.augment.shorter_side": (146, 183), "eval.resize": 146},
 }
 
 # A quarter of the width on 32-pixel patches of built-in photographs, to say from which picture each is; batch

@@ -20,11 +20,14 @@ one on patches of built-in photographs.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+# Trained at one scale, and tested at the three about it (table 4).
+AT_256 = {"data.augment.shorter_side": (256, 256), "eval.scales": (224, 256, 288)}
+
 VARIANTS = {
-    "A": {"model.variant": "A", "data.augment.shorter_side": (256, 256)},
-    "A-LRN": {"model.variant": "A-LRN", "data.augment.shorter_side": (256, 256)},
-    "B": {"model.variant": "B", "data.augment.shorter_side": (256, 256)},
-    "B-5x5": {"model.variant": "B-5x5", "data.augment.shorter_side": (256, 256)},
+    "A": {"model.variant": "A", **AT_256},
+    "A-LRN": {"model.variant": "A-LRN", **AT_256},
+    "B": {"model.variant": "B", **AT_256},
+    "B-5x5": {"model.variant": "B-5x5", **AT_256},
     "C": {"model.variant": "C"},
     "E": {"model.variant": "E"},
 }

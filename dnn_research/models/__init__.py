@@ -112,7 +112,7 @@ def fully_convolutional(network: nn.Module, image_size: int) -> nn.Module:
         if network.fully_convolutional:
             return network
         return network.clone(fully_convolutional=True, image_size=image_size)
-    if isinstance(network, LeNet) or (isinstance(network, NIN) and network.head == "fc"):
+    if isinstance(network, LeNet) or (isinstance(network, (NIN, GoogLeNet)) and network.head == "fc"):
         raise UserError(
             f"{type(network).__name__} takes images of one size only: dense evaluation is for VGG, AlexNet and the "
             "networks that end in a mean over all positions"

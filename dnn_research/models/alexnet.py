@@ -49,6 +49,7 @@ from dnn_research.models.layers import (
     LocalResponseNorm,
     ceil_padding,
     check_option,
+    check_rates,
     check_size,
     check_upto,
     check_width_factor,
@@ -178,6 +179,7 @@ class AlexNet(nn.Module):
         check_option(self.weight_init, ("paper", "modern"), "weight_init")
         check_option(self.towers, (1, 2), "towers")
         check_width_factor(self.width_factor)
+        check_rates(dropout_rate=self.dropout_rate)
         super().__post_init__()
         if self.towers == 2 and self._built.groups != 2:
             raise UserError(f"towers=2 needs a network of two groups; variant '{self.variant}' has one")
@@ -185,7 +187,6 @@ class AlexNet(nn.Module):
             raise UserError("towers=2 take the whole network: set left_out=()")
         if self.towers == 2 and self._built.lrn and self._built.lrn_across_towers:
             raise UserError("towers=2 exchange nothing before conv3: set lrn_across_towers=False, or lrn=False")
-
         if self.towers == 2 and self.fully_convolutional:
             raise UserError("fully_convolutional=True needs towers=1, which has the same parameters")
 
@@ -213,6 +214,7 @@ class AlexNet(nn.Module):
         """
         check_upto(upto, self._names)
         check_size(images, minimum=self._smallest)
+        self._check_last_maps(images, upto)
         built, activate = self._built, ACTIVATIONS[self.activation]
         channels = [scaled(n, self.width_factor, multiple=2) for n in built.channels]
         hidden = scaled(4096, self.width_factor, multiple=2)
@@ -346,7 +348,7 @@ class AlexNet(nn.Module):
     def _smallest(self) -> int:
         """The smallest image that leaves a pixel after every layer."""
         if self.stem == "cifar":
-            return 8
+            return 15 if self.overlapping_pooling and not self._built.round_up else 8
         if self._built.round_up:
             return 11 if self.overlapping_pooling else 36
         return 63 if self.overlapping_pooling else 35
@@ -359,8 +361,19 @@ class AlexNet(nn.Module):
             if not self.overlapping_pooling:
                 size //= 2
             else:
-                size = -(-(size - 3) // 2) + 1 if self._built.round_up else (size - 3) // 2 + 1
+                size = -(-max(size - 3, 0) // 2) + 1 if self._built.round_up else (size - 3) // 2 + 1
         return size
+
+    def _check_last_maps(self, images: Array, upto: str | None) -> None:
+        """Raises UserError where fc6 is a convolution and pool5 smaller than its kernel."""
+        names = self._names[: None if upto is None else self._names.index(upto) + 1]
+        if self.fully_convolutional and "fc6" in names:
+            height, width = images.shape[1:3]
+            if self._last_maps(min(height, width)) < self._last_maps(self.image_size):
+                raise UserError(
+                    f"images of {height}x{width} are smaller than the {self.image_size} pixels that fc6 fits; set "
+                    "model.image_size to the size that the network was trained with, or take larger images"
+                )
 
     def _initializers(self, fan_in: int, std: float, bias: Constant) -> tuple[Initializer, Initializer]:
         """For a layer's kernel and bias."""

@@ -42,6 +42,7 @@ from dnn_research.models.layers import (
     average_pool,
     ceil_padding,
     check_option,
+    check_rates,
     check_size,
     check_upto,
     check_width_factor,
@@ -232,6 +233,7 @@ class GoogLeNet(nn.Module):
         check_option(self.stem, ("imagenet", "cifar"), "stem")
         check_option(self.weight_init, ("paper", "modern"), "weight_init")
         check_width_factor(self.width_factor)
+        check_rates(dropout_rate=self.dropout_rate, aux_dropout_rate=self.aux_dropout_rate)
         super().__post_init__()
 
     def __call__(

@@ -357,6 +357,13 @@ def check_width_factor(factor: float) -> None:
         raise UserError(f"width_factor must be positive, not {factor}")
 
 
+def check_rates(**rates: float | None) -> None:
+    """Raises UserError unless every rate of dropout, by the name of its field, is None or 0 or more and less than 1."""
+    for field, rate in rates.items():
+        if rate is not None and not 0 <= rate < 1:
+            raise UserError(f"{field} must be 0 or more and less than 1, not {rate}")
+
+
 def global_average_pool(images: Float[Array, "b h w c"], *, name: str) -> Float[Array, "b c"]:
     """The mean over all positions, summed in float32. `name` stands in summaries."""
     outputs = images.mean((1, 2))

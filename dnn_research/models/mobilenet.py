@@ -24,11 +24,12 @@ from dnn_research.models.layers import (
     Dense,
     Dropout,
     check_option,
+    check_rates,
     check_size,
     check_upto,
     global_average_pool,
 )
-from dnn_research.ops.convolution import Padding
+from dnn_research.ops.convolution import Pair
 
 # Table 1: the stride of each depthwise convolution and the channels of the pointwise one after it.
 # output  112x112     56x56                 28x28                 14x14                                           7x7
@@ -42,12 +43,12 @@ PAIRS = (
 # Table 1's five equal pairs at 14x14 with 512 channels, which the shallow network of section 4.1 leaves out.
 SHALLOW = (*PAIRS[:6], *PAIRS[11:])
 
-# Padding of a 3x3 convolution with stride 2 and batch normalization's epsilon and decay.
-# `keras`, as TensorFlow pads: below and to the right; `torch`: on all sides.
-LINEAGES: dict[str, tuple[Padding, float, float]] = {
-    "paper": (((0, 1), (0, 1)), 1e-3, 0.9997),
-    "keras": (((0, 1), (0, 1)), 1e-3, 0.99),
-    "torch": (((1, 1), (1, 1)), 1e-5, 0.9),
+# Padding of a 3x3 convolution with stride 2 along a side of even and of odd length, and batch normalization's epsilon
+# and decay. `paper`: as TensorFlow pads by itself; `keras`: below and to the right; `torch`: on all sides.
+LINEAGES: dict[str, tuple[Pair, Pair, float, float]] = {
+    "paper": ((0, 1), (1, 1), 1e-3, 0.9997),
+    "keras": ((0, 1), (0, 1), 1e-3, 0.99),
+    "torch": ((1, 1), (1, 1), 1e-5, 0.9),
 }
 
 
@@ -86,6 +87,7 @@ class MobileNet(nn.Module):
         check_option(self.lineage, LINEAGES, "lineage")
         check_option(self.stem, ("imagenet", "cifar"), "stem")
         check_option(self.weight_init, ("paper", "modern"), "weight_init")
+        check_rates(dropout_rate=self.dropout_rate)
         if not self.width > 0:
             raise UserError(f"width must be positive, not {self.width}")
         super().__post_init__()
@@ -144,13 +146,14 @@ class MobileNet(nn.Module):
         self, x: Array, name: str, features: int, kernel: int, stride: int, *, groups: int = 1, train: bool
     ) -> Array:
         """A convolution with its normalization and activation."""
-        strided, epsilon, decay = LINEAGES[self.lineage]
+        even, odd, epsilon, decay = LINEAGES[self.lineage]
+        height, width = (odd if size % 2 else even for size in x.shape[1:3])
         around = (kernel // 2, kernel // 2)
         layer = Conv(
             features,
             (kernel, kernel),
             (stride, stride),
-            strided if stride == 2 else (around, around),
+            (height, width) if stride == 2 else (around, around),
             groups=groups,
             use_bias=False,
             kernel_init=self._draw,

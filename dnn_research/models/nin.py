@@ -26,6 +26,7 @@ from dnn_research.models.layers import (
     Dropout,
     ceil_padding,
     check_option,
+    check_rates,
     check_size,
     check_upto,
     check_width_factor,
@@ -136,6 +137,7 @@ class NIN(nn.Module):
         check_option(self.head, ("gap", "fc"), "head")
         check_option(self.weight_init, ("paper", "modern"), "weight_init")
         check_width_factor(self.width_factor)
+        check_rates(dropout_rate=self.dropout_rate, fc_dropout_rate=self.fc_dropout_rate)
         if self.head == "gap" and self.fc_dropout_rate:
             raise UserError("fc_dropout_rate is of the head 'fc'; set it to 0 or model.head to fc")
         super().__post_init__()

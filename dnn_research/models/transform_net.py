@@ -198,6 +198,7 @@ class TransformNet(nn.Module):
         check_option(self.variant, VARIANTS, "variant")
         check_option(self.norm, (*NORMS, None), "norm")
         check_option(self.upsampling, (*UPSAMPLINGS, None), "upsampling")
+        check_option(self.border, dict.fromkeys((None, 0, self.lineage.border)), "border")
         check_width_factor(self.width_factor)
         if self.styles < 1:
             raise UserError(f"styles is {self.styles}; a network has 1 or more")

@@ -28,6 +28,7 @@ from dnn_research.models.layers import (
     LocalResponseNorm,
     average_pool,
     check_option,
+    check_rates,
     check_size,
     check_upto,
     check_width_factor,
@@ -92,6 +93,7 @@ class VGG(nn.Module):
         check_option(self.weight_init, WEIGHT_INITS, "weight_init")
         check_option(self.pooling, POOLINGS, "pooling")
         check_width_factor(self.width_factor)
+        check_rates(dropout_rate=self.dropout_rate)
         if self.image_size < 32:
             raise UserError(f"image_size is {self.image_size}; five pools need at least 32")
         super().__post_init__()
@@ -142,14 +144,11 @@ class VGG(nn.Module):
             x = flatten(x)
         for name in FULLY_CONNECTED:
             x = self._fully_connected(x, name)
-            if name != "fc8":
-                x = nn.relu(x)
-            out[name] = x
+            out[name] = x = x.astype(jnp.float32) if name == "fc8" else nn.relu(x)
             if upto == name:
                 return out
             if name != "fc8":
                 x = Dropout(self.dropout_rate, name=f"dropout_{name}")(x, train=train)
-        out["fc8"] = x = x.astype(jnp.float32)
         if self.fully_convolutional:
             out["pool"] = x.mean((1, 2))
         return out

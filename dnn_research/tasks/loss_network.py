@@ -102,11 +102,14 @@ def create(
             raise UserError(f"task.loss_network.pooling={pooling} is for vgg; {type(network).__name__} has its own")
         network = network.clone(pooling=pooling)
     network = network.clone(dtype=dtype)
-    names = _names(network, variables, size)
-    strange = [name for name in layers if name not in names]
-    if strange:
-        raise UserError(f"{type(network).__name__} has no activation '{strange[0]}'; it has {', '.join(names)}")
-    ordered = tuple(name for name in names if name in layers)
+    axes = _axes(network, variables, size)
+    for name in layers:
+        if name not in axes:
+            raise UserError(f"{type(network).__name__} has no activation '{name}'; it has {', '.join(axes)}")
+        if axes[name] != 4:
+            maps = ", ".join(name for name in axes if axes[name] == 4)
+            raise UserError(f"'{name}' of {type(network).__name__} has no maps to compare; take some of {maps}")
+    ordered = tuple(name for name in axes if name in layers)
     used = _used(network, variables, ordered, max(size, RANDOM_SIZE))
     constants = {"variables": used, "scales": {name: np.ones((), np.float32) for name in ordered}}
     if rescale != "none":
@@ -132,6 +135,12 @@ def _from_run(workdir: Path, step: str) -> tuple[Any, Tree, int, tuple[float, ..
         raise UserError(f"task.loss_network.weights: {workdir} is a run of {config['task']['name']}, not a classifier")
     network, variables = checkpoint.load_network(workdir, step)
     section = config["data"]
+    if section["normalization"] != "channel" or section["channels"] != 3:
+        raise UserError(
+            f"task.loss_network.weights: {workdir} was trained with data.normalization={section['normalization']} and "
+            f"data.channels={section['channels']}; a loss network is shown RGB less its mean: take a run with "
+            "data.normalization=channel and data.channels=3"
+        )
     folder = checkpoint.find(workdir, step)
     return (
         network, variables, section["image_size"], tuple(section["mean"]), tuple(section["std"]),
@@ -157,12 +166,13 @@ def _across(scale: Array) -> Array:
     return scale.reshape(1, 1, 1, -1)
 
 
-def _names(model: Any, variables: Tree, size: int) -> list[str]:
-    """The activations in the network's order (JAX would sort the keys of what it returns)."""
-    found: list[str] = []
+def _axes(model: Any, variables: Tree, size: int) -> dict[str, int]:
+    """The number of axes of each activation, in the network's order (JAX would sort the keys of what it returns)."""
+    found: dict[str, int] = {}
 
     def run(variables: Tree) -> None:
-        found.extend(model.apply(variables, jnp.zeros((1, size, size, 3)), method="features"))
+        made = model.apply(variables, jnp.zeros((1, size, size, 3)), method="features")
+        found.update({name: activation.ndim for name, activation in made.items()})
 
     jax.eval_shape(run, variables)
     return found

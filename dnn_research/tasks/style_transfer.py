@@ -140,4 +140,10 @@ def _network(model: Mapping[str, Any], styles: int, dtype: Any, batch_norm_axis:
         raise UserError(f"task style_transfer trains the network transform_net, not '{fields['name']}'")
     if fields["styles"] != styles:
         raise UserError(f"model.styles={fields['styles']}, but task.style_images names {styles}: make them equal")
-    return models.create(**fields, dtype=dtype, batch_norm_axis=batch_norm_axis)
+    network = models.create(**fields, dtype=dtype, batch_norm_axis=batch_norm_axis)
+    if network.border not in (None, network.lineage.border):
+        raise UserError(
+            f"model.border={network.border}, but a network that is trained makes pictures of its images' size: "
+            f"leave it out, or set it to {network.lineage.border}"
+        )
+    return network

@@ -61,6 +61,12 @@ def create(
     dtype = choose(DTYPES, train["dtype"], "train.dtype")
     network = models.create(**model, dtype=dtype, batch_norm_axis=train["batch_norm_axis"])
     input_shape, factor = models.input_shape(network, dataset.image_shape), network.factor
+    smallest = image_quality.WINDOW + 2 * factor
+    if min(dataset.image_shape[:2]) < smallest:
+        raise UserError(
+            f"data.image_size is {min(dataset.image_shape[:2])}: similarity is measured in windows of "
+            f"{image_quality.WINDOW} pixels, {factor} from each side; take at least {smallest}"
+        )
     features = construct(loss_networks.create, "config.task.loss_network", loss_network, layers=(layer,), dtype=dtype)
     constants = {"loss_network": features.constants}
 

@@ -10,13 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from dnn_research import checkpoint, models, record
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, choose
 from dnn_research.recipe import load, plain
 from dnn_research.weights import comparison, conventions, files
 
@@ -60,6 +61,7 @@ def import_weights(wanted: Import, say: Say) -> None:
     given = {override.removeprefix("config.").partition("=")[0] for override in wanted.overrides}
     recipe = load(wanted.config, wanted.overrides)
     name = recipe.config.model.name
+    defaults = {field.name: field.default for field in dataclasses.fields(choose(models.MODELS, name, "network"))}
     convention = conventions.convention(wanted.lineage, name)
     convention = dataclasses.replace(
         convention,
@@ -75,6 +77,8 @@ def import_weights(wanted: Import, say: Say) -> None:
     with config.unlocked():
         for path, value in settings.items():
             section, key = path.split(".")
+            if section == "model" and key not in config.model and value == defaults[key]:
+                continue
             if path in given and config[section][key] != value:
                 raise UserError(f"the weights call for {path}={value}, not {config[section][key]}; leave it out")
             config[section][key] = value
@@ -83,6 +87,7 @@ def import_weights(wanted: Import, say: Say) -> None:
             config.model.num_classes = classes
     fields = config.model.to_dict()
     network = models.create(**fields)
+    conventions.check_form(convention, _every_field(network), arrays)
     size = _image_size(config.to_dict())
     shapes = {"/".join(path): leaf.shape for path, leaf in _flat(models.shapes(network, (size, size, 3))).items()}
     try:
@@ -125,7 +130,8 @@ def import_weights(wanted: Import, say: Say) -> None:
     overrides = _as_overrides(recipe.config.to_dict(), config.to_dict())
     words = " ".join([wanted.config, *(f"--{override}" for override in wanted.overrides), *overrides])
     command = f"python -m dnn_research.main --config {words}"
-    heads = sorted({path.split("/")[1] for path, shape in shapes.items() if shape == (fields["num_classes"],)})
+    layers = [entry.ours.split("/")[1] for entry in convention.entries(fields)]
+    heads = sorted({layers[-1], *(layer for layer in layers if layer.startswith("aux"))})
     classes = f"--config.model.num_classes={fields['num_classes']}"
     start = f"--config.checkpoint.init_from={wanted.workdir} --config.checkpoint.init_exclude={','.join(heads)}"
     say(f"written: {wanted.workdir}")
@@ -144,20 +150,16 @@ def export_weights(workdir: Path, which: str, ema: bool, lineage: str, output: P
     convention = conventions.convention(lineage, fields["name"])
     variables = checkpoint.load_variables(checkpoint.find(workdir, which), ema=ema)
     ours = {"/".join(path): np.asarray(leaf) for path, leaf in _flat(variables).items()}
-    network = models.create(**fields)
-    every_field = {field: getattr(network, field) for field in network.__dataclass_fields__}
+    every_field = _every_field(models.create(**fields))
     try:
-        entries = convention.entries(every_field)
-    except KeyError as error:
-        raise UserError(f"{lineage} has no form of this network ({error})") from error
-    different = {entry.ours for entry in entries} ^ set(ours)
-    if different:
-        raise UserError(f"{lineage} has no form of this network: they differ in {', '.join(_some(different))}")
-    theirs = conventions.to_theirs(convention, every_field, ours)
+        conventions.checked_entries(convention, every_field, ours)
+        theirs = conventions.to_theirs(convention, every_field, ours)
+        conventions.check_form(convention, every_field, theirs)
+    except (UserError, KeyError) as error:
+        raise UserError(f"{workdir} has no form as {lineage}'s: {error}; nothing was written") from error
     about = {
         "network": json.dumps({key: value for key, value in fields.items() if not callable(value)}),
-        "mean": json.dumps(run["config"]["data"]["mean"]),
-        "std": json.dumps(run["config"]["data"]["std"]),
+        **{key: json.dumps(run["config"]["data"][key]) for key in ("normalization", "mean", "std")},
         "lineage": lineage,
     }
     files.write_safetensors(output, theirs, about)
@@ -182,7 +184,7 @@ def certify(workdir: Path, output: Path | None, peer: comparison.Peer | None, sa
     path = output or workdir / CERTIFICATE
     if path.exists():
         raise UserError(f"{path} exists; remove it, or give another --output")
-    run = checkpoint.read_run(workdir)
+    run = checkpoint.read_run_of("classification", workdir, "; certificates are for classifiers")
     model, variables = checkpoint.load_network(workdir)
     data = run["config"]["data"]
     size = run.get("imported", {}).get("image_size", data["image_size"])
@@ -195,7 +197,14 @@ def certify(workdir: Path, output: Path | None, peer: comparison.Peer | None, sa
     certificate = {
         "imported": run.get("imported"),
         "network": _fields(run),
-        "input": {"mean": data["mean"], "std": data["std"], "channels": "rgb", "range": [0, 255], "image_size": size},
+        "input": {
+            "normalization": data["normalization"],
+            "mean": data["mean"],
+            "std": data["std"],
+            "channels": "rgb" if data["channels"] == 3 else "gray",
+            "range": [0, 255],
+            "image_size": size,
+        },
         "parameters": sum(leaf.size for path, leaf in leaves.items() if path.startswith("params/")),
         "arrays": {
             path: {"shape": list(leaf.shape), "crc32": zlib.crc32(leaf.tobytes()), "norm": float(np.linalg.norm(leaf))}
@@ -244,6 +253,10 @@ def fixed_images(count: int, size: int, channels: int) -> np.ndarray:
     return (steps.astype(np.float32) * np.float32(2**-14) - np.float32(2)).reshape(count, size, size, channels)
 
 
+def _every_field(network: nn.Module) -> dict[str, Any]:
+    return {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
+
+
 def _fields(run: Mapping[str, Any]) -> dict[str, Any]:
     fields = run["config"]["model"]
     return {**fields, "num_classes": run["num_classes"] if fields["num_classes"] is None else fields["num_classes"]}
@@ -267,7 +280,7 @@ def _as_overrides(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[s
     changed = []
     for section in ("model", "data"):
         for key, value in after[section].items():
-            if value != before[section][key] and key != "num_classes":
+            if value != before[section].get(key) and key != "num_classes":
                 text = f'"{value}"' if isinstance(value, tuple) else value
                 changed.append(f"--config.{section}.{key}={text}")
     return changed
@@ -275,10 +288,6 @@ def _as_overrides(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[s
 
 def _flat(tree: Any) -> dict[tuple[str, ...], Any]:
     return traverse_util.flatten_dict(tree)
-
-
-def _some(names: set[str]) -> list[str]:
-    return [*sorted(names)[:4], *(["..."] if len(names) > 4 else [])]
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ a flattened map their inputs are in the order channel, row, column. Keras has ou
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,17 @@ class Layout:
 
 def flattened(channels: int, size: int) -> Layout:
     """A fully connected kernel over `size` x `size` maps of so many channels: theirs [out, C * H * W]."""
-    return Layout(
-        lambda a: a.reshape(len(a), channels, size, size).transpose(2, 3, 1, 0).reshape(-1, len(a)),
-        lambda a: a.reshape(size, size, channels, -1).transpose(3, 2, 0, 1).reshape(a.shape[1], -1),
-    )
+
+    def theirs(kernel: np.ndarray) -> np.ndarray:
+        # A narrower network's kernel may have a shape that fits, with its numbers in another order.
+        if len(kernel) != size * size * channels:
+            raise UserError(
+                f"their first fully connected layer is over {channels} maps of {size}x{size}, this network's has "
+                f"{len(kernel):,} inputs instead of {size * size * channels:,}"
+            )
+        return kernel.reshape(size, size, channels, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+
+    return Layout(lambda a: a.reshape(len(a), channels, size, size).transpose(2, 3, 1, 0).reshape(-1, len(a)), theirs)
 
 
 SAME = Layout(lambda a: a, lambda a: a)
@@ -82,6 +89,7 @@ class Convention:
         first: our path of that kernel.
         epsilon_shift: their batch normalization's epsilon less ours; it goes into the running variance.
         ignored: a pattern of names that carry no weights.
+        variants: the forms of our network that the arrays can be for, where they do not tell which.
     """
 
     entries: Callable[[Fields], list[Entry]]
@@ -92,6 +100,7 @@ class Convention:
     first: str = "params/conv1/kernel"
     epsilon_shift: float = 0.0
     ignored: str = r"$^"
+    variants: tuple[str, ...] = ()
 
 
 def convention(lineage: str, network: str) -> Convention:
@@ -331,6 +340,7 @@ def _vgg_fields(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         **({"variant": of_count[count]} if count in of_count else {}),
         "batch_norm": any(name.endswith("running_mean") for name in arrays),
         "image_size": 224,
+        "pooling": "max",
     }
 
 
@@ -376,11 +386,12 @@ HALF = (127.5, 127.5, 127.5)
 TRACKED = r".*\.num_batches_tracked$"
 _TORCH_RESNET = Convention(_torch_resnet, _resnet_fields("3x3"), IMAGENET_MEAN, IMAGENET_STD, ignored=TRACKED)
 _BGR = {"mean": CAFFE_MEAN, "std": ONES, "channels": "bgr"}
+_ALEXNET = {"stem": "imagenet", "activation": "relu", "overlapping_pooling": True}
 
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "torchvision": {
         "alexnet": Convention(
-            _torch_alexnet, _constant(variant="torchvision", stem="imagenet"), IMAGENET_MEAN, IMAGENET_STD
+            _torch_alexnet, _constant(variant="torchvision", **_ALEXNET, lrn=False), IMAGENET_MEAN, IMAGENET_STD
         ),
         "vgg": Convention(
             _torch_vgg, _vgg_fields, IMAGENET_MEAN, IMAGENET_STD, first="params/conv1_1/kernel", ignored=TRACKED
@@ -409,7 +420,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
     },
     # The means of VGG's authors, which the zoo's networks without a mean image take too.
     "caffe": {
-        "alexnet": Convention(_caffe_alexnet, _constant(stem="imagenet"), **_BGR),
+        "alexnet": Convention(_caffe_alexnet, _constant(**_ALEXNET, lrn=True), **_BGR, variants=("caffe", "caffenet")),
         "vgg": Convention(_caffe_vgg, _vgg_fields, **_BGR, first="params/conv1_1/kernel"),
         "nin": Convention(_caffe_nin, _constant(variant="imagenet", mlpconv=True, head="gap"), **_BGR),
         "googlenet": Convention(
@@ -438,32 +449,28 @@ def to_ours(
         shapes: path -> shape of every variable of our network.
 
     Raises:
-        UserError: an array is missing, left over or of another shape, or not finite; the message names them.
+        UserError: the network has no such form, or an array is missing, left over or of another shape, or not finite;
+            the message names them.
     """
-    entries = held.entries(fields)
-    if {entry.ours for entry in entries} != set(shapes):
-        raise RuntimeError(f"the convention misses {sorted({entry.ours for entry in entries} ^ set(shapes))}")
+    entries = checked_entries(held, fields, shapes)
     missing = [entry.theirs for entry in entries if entry.theirs not in arrays]
     known = {entry.theirs for entry in entries}
     extra = [name for name in arrays if name not in known and not re.match(held.ignored, name)]
     problems = [*(f"'{name}' is missing" for name in missing), *(f"'{name}' is not known" for name in extra)]
     ours: dict[str, np.ndarray] = {}
     for entry in entries:
-        if entry.theirs in arrays and not entry.fold:
+        if entry.theirs in arrays:
             problem = _check(entry, arrays[entry.theirs], shapes[entry.ours])
             if problem:
                 problems.append(problem)
-            else:
+            elif not entry.fold:
                 ours[entry.ours] = np.ascontiguousarray(entry.layout.ours(arrays[entry.theirs]), np.float32)
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise UserError(f"the file does not fit the network: {shown}")
     for entry in entries:
         if entry.fold:
-            bias = arrays[entry.theirs]
-            if bias.shape != shapes[entry.ours]:
-                raise UserError(f"the file does not fit the network: '{entry.theirs}' is {bias.shape}")
-            ours[entry.ours] = ours[entry.ours] - bias.astype(np.float32)
+            ours[entry.ours] = ours[entry.ours] - arrays[entry.theirs].astype(np.float32)
     if held.epsilon_shift:
         for path in ours:
             if path.endswith("/var"):
@@ -471,6 +478,41 @@ def to_ours(
     if held.channels == "bgr":
         ours[held.first] = np.ascontiguousarray(ours[held.first][:, :, ::-1])
     return ours
+
+
+def checked_entries(held: Convention, fields: Fields, paths: Iterable[str]) -> list[Entry]:
+    """The entries of a network with these variables.
+
+    Raises:
+        UserError: the lineage has no such network; the message names some variables that only one of them has.
+    """
+    entries = held.entries(fields)
+    different = sorted({entry.ours for entry in entries} ^ set(paths))
+    if different:
+        shown = ", ".join([*different[:4], *(["..."] if len(different) > 4 else [])])
+        raise UserError(f"the lineage has no form of this network: they differ in {shown}")
+    return entries
+
+
+def check_form(held: Convention, fields: Fields, theirs: Mapping[str, np.ndarray]) -> None:
+    """That another implementation, given these arrays, computes what our network does.
+
+    Args:
+        held: the convention.
+        fields: of our network; None is what the variant has.
+        theirs: the arrays.
+
+    Raises:
+        UserError: it would compute something else; the message says in which field.
+    """
+    if held.variants and fields["variant"] not in held.variants:
+        wanted = " or ".join(held.variants)
+        raise UserError(f"the lineage's network is model.variant={wanted}, not {fields['variant']}")
+    for field, value in held.fields(theirs).items():
+        same = fields[field] is None or fields[field] == value
+        # A basic block has one place for its stride.
+        if not same and not (field == "stride_in" and fields["depth"] in BASIC):
+            raise UserError(f"the lineage's network has model.{field}={value}, this one {fields[field]}")
 
 
 def to_theirs(held: Convention, fields: Fields, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

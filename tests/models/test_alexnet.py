@@ -441,6 +441,7 @@ def test_ceil_padding_takes_each_side_by_itself():
         ({"stem": "mnist"}, "stem is 'mnist'; it can be imagenet, cifar"),
         ({"weight_init": "he"}, "weight_init is 'he'; it can be paper, modern"),
         ({"width_factor": 0.0}, "width_factor must be positive, not 0.0"),
+        ({"dropout_rate": 1.0}, "dropout_rate must be 0 or more and less than 1, not 1.0"),
         ({"towers": 3}, "towers is '3'; it can be 1, 2"),
         ({"towers": 2, "variant": "half"}, "towers=2 needs a network of two groups; variant 'half' has one"),
         ({"towers": 2, "variant": "caffe"}, "set lrn_across_towers=False, or lrn=False"),
@@ -460,6 +461,7 @@ def test_refuses_what_there_is_not(fields, message):
         ({"variant": "torchvision", "overlapping_pooling": False}, 35),
         ({"stem": "cifar"}, 8),
         ({"stem": "cifar", "overlapping_pooling": False}, 8),
+        ({"stem": "cifar", "variant": "torchvision"}, 15),
     ],
 )
 def test_takes_images_down_to_its_smallest(fields, least):
@@ -474,3 +476,14 @@ def test_unknown_activation_is_answered_with_those_there_are():
     model = models.create("alexnet", variant="torchvision")
     with pytest.raises(UserError, match="no activation 'norm1'; there are conv1, pool1, conv2"):
         model.apply({}, jnp.zeros((1, SIZE, SIZE, 3)), method="features", upto="norm1")
+
+
+@pytest.mark.parametrize("image_size", [11, 32, 224])
+def test_dense_takes_images_from_the_size_that_fc6_fits(image_size):
+    dense = models.create("alexnet", width_factor=0.125, fully_convolutional=True, image_size=image_size)
+    plain = models.create("alexnet", width_factor=0.125)
+    shape = (image_size, image_size, 3)
+    assert jax.tree.map(jnp.shape, models.shapes(dense, shape)) == jax.tree.map(jnp.shape, models.shapes(plain, shape))
+    with pytest.raises(UserError, match="images of 100x300 are smaller than the 224 pixels that fc6 fits"):
+        models.shapes(dense.clone(image_size=224), (100, 300, 3))
+    assert feature_shapes(100, fully_convolutional=False)["pool5"] == (3, 3, 256)

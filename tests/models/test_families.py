@@ -144,6 +144,9 @@ def test_computes_in_half_precision_and_gives_float32(family):
     out = features(network, variables, images)
     assert next(iter(out.values())).dtype == jnp.bfloat16
     assert list(out.values())[-1].dtype == jnp.float32
+    # What `upto` the logits gives are these, too.
+    last = list(out)[-1]
+    assert features(network, variables, images, upto=last)[last].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

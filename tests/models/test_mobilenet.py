@@ -143,6 +143,13 @@ def test_lineages_differ_in_padding_and_normalization(lineage, seen, epsilon, de
     )
 
 
+@pytest.mark.parametrize(("lineage", "size"), [("paper", 5), ("torch", 5), ("keras", 4)])
+def test_odd_maps_are_padded_as_tensorflow_does_by_itself(lineage, size):
+    """144 pixels have 9x9 maps before dw12: 'SAME' pads them on all sides, which Keras' own padding does not."""
+    network = models.create("mobilenet", lineage=lineage)
+    assert feature_shapes(network, (144, 144, 3))["pw12"] == (size, size, 1024)
+
+
 @pytest.mark.parametrize(("activation", "cut"), [("relu", False), ("relu6", True)])
 def test_activation(activation, cut):
     network, variables, images = small(activation=activation)
@@ -235,6 +242,7 @@ def test_takes_images_down_to_the_size_it_states(stem, size):
         ({"activation": "tanh"}, "activation is 'tanh'; it can be relu, relu6"),
         ({"stem": "mnist"}, "stem is 'mnist'; it can be imagenet, cifar"),
         ({"weight_init": "he"}, "weight_init is 'he'; it can be paper, modern"),
+        ({"dropout_rate": 1.5}, "dropout_rate must be 0 or more and less than 1, not 1.5"),
         ({"width": 0.0}, "width must be positive, not 0.0"),
         ({"width_factor": 0.5}, "mobilenet has no field 'width_factor'"),
     ],

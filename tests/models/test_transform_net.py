@@ -139,6 +139,7 @@ def test_transposed_convolution_is_the_stock_one_with_its_gradients():
         ({"norm": "none"}, "norm is 'none'"),
         ({"styles": 2}, "needs instance normalization"),
         ({"styles": 0}, "1 or more"),
+        ({"border": 1}, "border is '1'; it can be None, 0, 40"),
     ],
 )
 def test_wrong_fields_are_one_line(fields, complaint):

@@ -437,6 +437,7 @@ def test_dense_sizes_in_full_width(image_shape, image_size, size):
         ({"weight_init": "he"}, "weight_init is 'he'; it can be paper, glorot, modern"),
         ({"width_factor": 0.0}, "width_factor must be positive, not 0.0"),
         ({"width_factor": -1.0}, "width_factor must be positive, not -1.0"),
+        ({"dropout_rate": -0.5}, "dropout_rate must be 0 or more and less than 1, not -0.5"),
         ({"image_size": 31}, "image_size is 31; five pools need at least 32"),
         ({"depth": 16}, "vgg has no field 'depth'"),
     ],

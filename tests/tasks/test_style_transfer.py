@@ -213,6 +213,8 @@ def test_rescaling_makes_losses_independent_of_the_weights_scale(tmp_path, monke
     ("override", "complaint"),
     [
         ("task.content_layer=relu9_9", "VGG has no activation 'relu9_9'; it has relu1_1, relu1_2"),
+        ("task.content_layer=fc7", "'fc7' of VGG has no maps to compare; take some of relu1_1"),
+        ("model.border=4", "border is '4'; it can be None, 0"),
         ("task.loss_network.weights=runs/none", "there is no run in runs/none; train one"),
         ("task.loss_network.rescale=maps", r"unknown task\.loss_network\.rescale 'maps'"),
         ("task.normalization=mine", r"unknown task\.normalization 'mine'"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dnn_research import checkpoint, models, recipe, train
+from dnn_research.errors import UserError
 from dnn_research.weights import __main__ as command
 from dnn_research.weights import bridge, conventions, files
 from tests.weights import pattern
@@ -100,6 +101,64 @@ def test_every_torch_layout_comes_back_from_ours(recording):
         np.testing.assert_array_equal(entry.layout.theirs(there), theirs)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "lineage", "message"),
+    [
+        ("resnet", {"depth": 50, "stride_in": "1x1"}, "torchvision", "has model.stride_in=3x3, this one 1x1"),
+        ("mobilenet", {}, "timm", "has model.lineage=torch, this one paper"),
+        ("vgg", {"variant": "A-LRN"}, "torchvision", "has model.variant=A, this one A-LRN"),
+        ("vgg", {"pooling": "average"}, "torchvision", "has model.pooling=max, this one average"),
+        ("vgg", {"width_factor": 0.125}, "torchvision", "over 512 maps of 7x7, this network's has 3,136 inputs"),
+        ("alexnet", {"variant": "paper"}, "caffe", "is model.variant=caffe or caffenet, not paper"),
+        ("alexnet", {"variant": "torchvision", "lrn": True}, "torchvision", "has model.lrn=False, this one True"),
+        ("googlenet", {"batch_norm": True}, "torchvision", "has model.variant=torchvision, this one paper"),
+        ("resnet", {"depth": 18, "residual": False}, "torchvision", "differ in batch_stats/stage3/block1/shortcut_bn"),
+    ],
+)
+def test_a_network_that_computes_something_else_has_no_form_in_a_lineage(name, fields, lineage, message):
+    """Whatever its arrays are called, and though they have the shapes."""
+    network = models.create(name, **fields)
+    shapes = shapes_of(network)
+    ours = {path: np.broadcast_to(np.float32(0), shape) for path, shape in shapes.items()}
+    convention, every_field = conventions.convention(lineage, name), bridge._every_field(network)
+    with pytest.raises(UserError, match=message):
+        conventions.checked_entries(convention, every_field, ours)
+        entries = convention.entries(every_field)
+        theirs = {entry.theirs: entry.layout.theirs(ours[entry.ours]) for entry in entries}
+        conventions.check_form(convention, every_field, theirs)
+
+
+def test_a_layer_as_wide_as_there_are_classes_is_no_head(tmp_path, resnet18, capsys):
+    path, classes = tmp_path / "weights.npz", 64  # conv1 has as many channels
+    np.savez(path, **{**resnet18, "fc.weight": np.zeros((classes, 512), "f4"), "fc.bias": np.zeros(classes, "f4")})
+    assert import_it(path, tmp_path / "run") == 0
+    assert "--config.checkpoint.init_exclude=fc " in capsys.readouterr().out
+
+
+def test_a_recipe_need_not_name_what_is_by_default_as_the_weights_want_it(tmp_path, weights_file, capsys):
+    words = ["--file", str(weights_file), "--workdir", str(tmp_path / "run"), "--lineage", "torchvision"]
+    assert command.main(["import", *words, "--config", "configs/finetune.py"]) == 0
+    said = capsys.readouterr().out
+    assert "--config.model.residual" not in said and "--config.model.depth=18" in said
+
+
+def test_a_network_that_a_lineage_lacks_is_one_line():
+    network = models.create("googlenet", batch_norm=True)
+    with pytest.raises(UserError, match=r"no form of this network: they differ in batch_stats/.*, \.\.\.$"):
+        conventions.to_ours(
+            conventions.convention("caffe", "googlenet"), bridge._every_field(network), {}, shapes_of(network)
+        )
+
+
+def test_biases_that_are_folded_are_checked_too():
+    network, held = models.create("resnet", depth=18), conventions.convention("keras", "resnet")
+    fields, shapes = bridge._every_field(network), shapes_of(network)
+    arrays = {name: np.ones(shape, "f4") for name, shape in conventions.layout(held, fields, shapes).items()}
+    arrays["conv1_conv/bias"] = np.full(64, np.nan, "f4")
+    with pytest.raises(UserError, match="'conv1_conv/bias' has values that are not finite"):
+        conventions.to_ours(held, fields, arrays, shapes)
+
+
 def damaged(arrays, change):
     arrays = dict(arrays)
     if change == "missing":
@@ -164,7 +223,7 @@ def test_a_certificate_can_be_checked(tmp_path, weights_file, capsys):
     certificate = json.loads((tmp_path / "run/certificate.json").read_text())
     assert certificate["parameters"] == 11_689_512
     assert certificate["imported"]["sha256"] == files.sha256(weights_file)
-    assert certificate["input"]["channels"] == "rgb"
+    assert (certificate["input"]["channels"], certificate["input"]["normalization"]) == ("rgb", "channel")
     assert certificate["peer"] is None
     model, variables = checkpoint.load_network(tmp_path / "run")
     logits = np.asarray(model.apply(variables, jnp.asarray(bridge.fixed_images(2, 224, 3))))
