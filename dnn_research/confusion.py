@@ -81,10 +81,11 @@ def draw(matrix: np.ndarray, named: Sequence[str], *, title: str) -> Any:
         f"{name}  {100 * share:.1f} %" if count else name
         for name, share, count in zip(names, shares.diagonal(), examples, strict=True)
     ]
-    axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(classes), accuracies, fontsize=size)
+    # A name with dollars is no mathematics.
+    axes.set_xticks(range(classes), names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(classes), accuracies, fontsize=size, parse_math=False)
     axes.set(xlabel="taken for", ylabel="true class, and its accuracy")
-    axes.set_title(title, fontsize=9, wrap=True)
+    axes.set_title(title, fontsize=9, wrap=True, parse_math=False)
     figure.colorbar(shown, ax=axes, label="share of the true class [%]", fraction=0.04)
     if classes <= NUMBERED:
         for row, column in zip(*matrix.nonzero(), strict=True):

@@ -45,6 +45,10 @@ def test_the_picture_names_every_class_and_shows_shares():
     assert pixels.shape[2] == 3 and pixels.std() > 10
 
 
+def test_dollars_in_a_name_are_no_mathematics():
+    assert confusion.picture(MATRIX, ["a$b_$", "c$", "$\\bad$", "d"], title="$x_$").std() > 10
+
+
 def test_a_hundred_long_names_fit():
     matrix = np.eye(100, dtype=np.int64)
     pixels = confusion.picture(matrix, ["a class with quite a long name, number"] * 100, title="title")

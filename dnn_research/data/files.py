@@ -23,7 +23,7 @@ from dnn_research.errors import UserError
 Index = dict[str, np.ndarray]
 
 # Of the layout of an index file.
-VERSION = 1
+VERSION = 2
 STAMPS = "stamps"
 
 

@@ -22,7 +22,8 @@ cv2.setNumThreads(0)
 # A damaged file is reported once, by the exception.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# Orientation tags are ignored, as the reference pipelines for ImageNet ignore them. 16 bits stay 16.
+# Orientation tags are ignored, as the reference pipelines for ImageNet ignore them; only TIFFs come upright out of
+# Pillow. 16 bits stay 16.
 DECODE_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
     3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH,
@@ -128,6 +129,9 @@ def _decode_pillow(encoded: bytes, channels: int, kinds: tuple[str, ...]) -> np.
         formats.check_size(*file.size)
         if file.mode.startswith("I;16"):
             gray = _to_8_bits(np.asarray(file))
+            return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
+        if file.format == "PPM" and file.mode == "I":
+            gray = _to_8_bits(np.asarray(file).astype(np.uint16))
             return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
         if file.mode in ("I", "F"):
             raise ValueError(f"its pixels are of Pillow's mode {file.mode}, which has no range")

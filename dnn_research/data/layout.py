@@ -137,24 +137,33 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
     if not names:
         raise UserError(f"{where} holds no images")
     parts = [name.split("/") for name in names]
-    flat = {part[0] for part in parts if len(part) < 3}
-    tops = sorted({part[0] for part in parts if part[0].lower() in NEAREST} - flat)
+    # A class may be called so too, but then no classes are inside.
+    tops = sorted({part[0] for part in parts if part[0].lower() in NEAREST and len(part) > 2})
     depth = 1 if tops else 0
     members: dict[str, list[int]] = {top: [] for top in tops} or {"": []}
     for number, part in enumerate(parts):
         if len(part) < 2:
             raise UserError(f"{where} has the image {names[number]} in no folder: put it into a folder of its class")
         split = part[0] if depth else ""
-        if split in members:
-            members[split].append(number)
+        if len(part) < depth + 2 or split not in members:
+            raise UserError(
+                f"{where} has the splits {', '.join(tops)} and the image {names[number]}, which is in no class of "
+                "theirs: put it into a class folder, or elsewhere"
+            )
+        members[split].append(number)
     classes = {split: sorted({parts[i][depth] for i in numbers}) for split, numbers in members.items()}
     for folder in sorted(folders):
         part = folder.split("/")
         split = part[0] if depth else ""
+        if tops and len(part) == 1 and split not in tops and split.lower() in NEAREST:
+            raise UserError(f"{where}: the split folder {folder} has no images: fill or remove it")
         if len(part) == depth + 1 and split in classes and part[-1] not in classes[split] and part[-1][:1] != ".":
             raise UserError(f"{where}: the class folder {folder} has no images: fill or remove it")
     first = next((split for split in tops if split.lower() in TRAINING), next(iter(members)))
     class_names = classes[first]
+    for name in class_names:
+        if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise UserError(f"{where}: the class folder {name!r} has a name that is no text in UTF-8: rename it")
     for split, there in classes.items():
         if there != class_names:
             missing, unknown = sorted(set(class_names) - set(there)), sorted(set(there) - set(class_names))
@@ -288,6 +297,18 @@ def with_evaluation(
     splits: Mapping[str, Labelled], *, holdout_fraction: float, holdout_seed: int
 ) -> dict[str, Examples]:
     """The splits as they are, or a single one for training divided in two."""
-    if len(splits) == 1 and next(iter(splits)) not in VALIDATION + TEST:
+    if _lacks_evaluation(splits):
         return hold_out(next(iter(splits.values())), fraction=holdout_fraction, seed=holdout_seed)
     return dict(splits)
+
+
+def _lacks_evaluation(splits: Iterable[str]) -> bool:
+    held = list(splits)
+    return len(held) == 1 and held[0] not in VALIDATION + TEST
+
+
+def full_version(version: str, splits: Iterable[str], *, holdout_fraction: float, holdout_seed: int) -> str:
+    """The version of a data set, with what is held out of it where a part is: results on other parts do not compare."""
+    if not _lacks_evaluation(splits):
+        return version
+    return f"{version}, {holdout_fraction:g} held out by seed {holdout_seed}"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dnn_research.data import images
+from dnn_research.data import formats, images
 from dnn_research.errors import UserError
 
 
@@ -242,10 +242,19 @@ class DenseAndCrops:
 
 
 def rescale(image: np.ndarray, length: int) -> np.ndarray:
-    """Resizes uint8 [h, w, C] so that its shorter side has `length` pixels; the longer one is rounded."""
-    height, width = image.shape[:2]
-    scale = length / min(height, width)
-    return images.resize(image, round(height * scale), round(width * scale))
+    """Resizes uint8 [h, w, C] so that its shorter side has `length` pixels; the longer one is rounded.
+
+    Raises:
+        UserError: it would have too many pixels, as of a line of one row.
+    """
+    scale = length / min(image.shape[:2])
+    height, width = (round(side * scale) for side in image.shape[:2])
+    if height * width > formats.MAX_PIXELS:
+        raise UserError(
+            f"an image of {image.shape[1]} x {image.shape[0]} pixels whose shorter side is made {length:,} would have "
+            f"{width:,} x {height:,}, more than the {formats.MAX_PIXELS:,} that an image may have"
+        )
+    return images.resize(image, height, width)
 
 
 def centre(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+from collections.abc import Container
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from dnn_research.errors import UserError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # A part of the folder: from the first bound up to the second, in pictures or percent.
 SPLIT = re.compile(r"all(\[(\d+%?)?:(\d+%?)?\])?")
+
+
+def below(folder: pathlib.Path, suffixes: Container[str]) -> list[pathlib.Path]:
+    """The files with such a suffix anywhere in a folder, in the order of their paths; hidden ones are left out."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(folder).parts))
 
 
 def open_photographs(path: str, *, channels: int) -> Source:
@@ -28,9 +35,9 @@ def open_photographs(path: str, *, channels: int) -> Source:
         UserError: it is not a folder, or holds no picture.
     """
     folder = pathlib.Path(path).expanduser()
-    if not folder.is_dir():
+    if not path or not folder.is_dir():
         raise UserError(f"data.source 'images:{path}': there is no folder {folder}")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = below(folder, SUFFIXES)
     if not files:
         raise UserError(f"no picture in {folder}; looked for {', '.join(SUFFIXES)}")
 

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,13 +34,13 @@ class Picture:
         frames: uint8 [h, w, 3] each, RGB, upright.
         alphas: uint8 [h, w], the opacity of each frame; None where all is opaque.
         durations: of each frame in milliseconds; empty for a still picture.
-        loop: how often an animation runs, 0 for ever.
+        loop: how often an animation runs, 0 for ever; None: its file does not say, which a GIF means by once.
     """
 
     frames: tuple[np.ndarray, ...]
     alphas: tuple[np.ndarray | None, ...]
     durations: tuple[int, ...] = ()
-    loop: int = 0
+    loop: int | None = None
 
 
 def read(path: Path) -> Picture:
@@ -64,6 +65,8 @@ def decode(encoded: bytes, name: str) -> Picture:
         if file.width * file.height * getattr(file, "n_frames", 1) > MOST_PIXELS:
             raise UserError(f"{name} has {file.width}x{file.height} pixels: too many; scale it down first")
         return _frames(file)
+    except UserError:
+        raise
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} has too many pixels ({first_line(error)}); scale it down first") from error
     except UnidentifiedImageError as error:
@@ -72,30 +75,34 @@ def decode(encoded: bytes, name: str) -> Picture:
             return Picture((images.decode(encoded, channels=3),), (None,))
         except UserError:
             raise UserError(f"{name} is not a picture ({len(encoded):,} bytes)") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow's readers of damaged files raise all of these.
+    except Exception as error:
+        # Pillow's readers of damaged files raise whatever they come upon: SyntaxError, TypeError, struct.error.
         raise UserError(f"{name} is damaged: {first_line(error)}") from error
 
 
 def _frames(file: Image.Image) -> Picture:
     frames, alphas, durations = [], [], []
-    animated = getattr(file, "n_frames", 1) > 1
+    # Cameras put a preview or a second view behind the picture.
+    animated = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
     for number in range(getattr(file, "n_frames", 1) if animated else 1):
         file.seek(number)
         frame, alpha = _rgb(ImageOps.exif_transpose(file))
         frames.append(frame)
         alphas.append(alpha)
         durations.append(int(file.info.get("duration", 100)))
-    loop = int(file.info.get("loop", 0))
-    return Picture(tuple(frames), tuple(alphas), tuple(durations) if animated else (), loop)
+    loop = file.info.get("loop")
+    return Picture(
+        tuple(frames), tuple(alphas), tuple(durations) if animated else (), None if loop is None else int(loop)
+    )
 
 
 def _rgb(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """Colours, and opacity where there is any transparency."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
-        # 16-bit gray; of wider types the range in use tells what is white.
+        # 16-bit gray; of wider types the range in use tells what is white, and of fractions 1 is.
         white = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
+        white = 1.0 if image.mode == "F" and values.max() <= 1 else white
         gray = np.clip(np.rint(255 * values / white), 0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1), None
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -111,14 +118,13 @@ def write(path: Path, picture: Picture, *, overwrite: bool) -> None:
     Raises:
         UserError: the file is there already, or the format or the place does not take it.
     """
-    check_writable(path, overwrite=overwrite)
+    check_writable(path, overwrite=overwrite, frames=len(picture.frames))
     keeps = path.suffix.lower() in TRANSPARENT
     made = [_image(frame, alpha, keeps) for frame, alpha in zip(picture.frames, picture.alphas, strict=True)]
-    animation = (
-        {"save_all": True, "append_images": made[1:], "duration": list(picture.durations), "loop": picture.loop}
-        if len(made) > 1
-        else {}
-    )
+    animation: dict[str, Any] = {}
+    if len(made) > 1:
+        animation = {"save_all": True, "append_images": made[1:], "duration": list(picture.durations)}
+        animation |= {} if picture.loop is None else {"loop": picture.loop}
     quality = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     # Written aside and moved into place: whoever looks sees a whole file.
     aside = path.with_name(f".{path.name}.tmp")
@@ -130,10 +136,12 @@ def write(path: Path, picture: Picture, *, overwrite: bool) -> None:
         raise UserError(f"cannot write {path}: {first_line(error)}") from error
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Raises UserError unless a picture may be written there."""
+def check_writable(path: Path, *, overwrite: bool, frames: int = 1) -> None:
+    """Raises UserError unless a picture of so many frames may be written there."""
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; give another --output, or --overwrite")
+    if frames > 1 and _format(path) not in Image.SAVE_ALL:
+        raise UserError(f"cannot write {path}: '{path.suffix}' holds one frame, not {frames}; take .gif, .webp or .png")
     _format(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} into")

@@ -21,7 +21,7 @@ from dnn_research.data.multi_view import (
     centre,
     rescale,
 )
-from dnn_research.errors import UserError, choose, suggest
+from dnn_research.errors import UserError, choose, construct, suggest
 
 
 @typing.runtime_checkable
@@ -181,7 +181,7 @@ def parse(words: str, *, image_size: int, defaults: Mapping[str, Any]) -> list[M
         if not isinstance(tree, ast.List):
             raise ValueError(words)
         wanted = [_parse_word(node) for node in tree.elts]
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:
         raise UserError(
             f"protocols are written as single_crop,ten_crop(resize=288),dense(scales=(256,384)), not '{words}'"
         ) from error
@@ -194,12 +194,7 @@ def parse(words: str, *, image_size: int, defaults: Mapping[str, Any]) -> list[M
             if key not in fields:
                 raise UserError(f"{name} has no parameter '{key}'{suggest(key, fields)}; it has {', '.join(fields)}")
         lacking = {key: defaults[key] for key in defaults if key in fields and fields[key].default is None}
-        try:
-            made.append(create(name=name, image_size=image_size, **{**lacking, **given}))
-        except TypeError as error:
-            raise UserError(
-                f"a parameter of {name} is of the wrong kind ({error}): lengths are whole numbers, scales=(256,) is one"
-            ) from error
+        made.append(construct(create, name, {"name": name, **lacking, **given}, image_size=image_size))
     return made
 
 

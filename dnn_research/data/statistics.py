@@ -8,7 +8,6 @@ numbers, and so does whoever evaluates or uses its network.
 import concurrent.futures
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -194,5 +193,6 @@ def load(workdir: Path) -> Arrays:
             f"{workdir} lacks {FILE}, the statistics of the training images that its network was trained with; "
             "restore it from a copy"
         ) from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # What zipfile and NumPy raise for wrong bytes: ValueError, KeyError, RuntimeError, zlib.error and more.
         raise UserError(f"{path} is damaged ({first_line(error)}); restore it from a copy") from error

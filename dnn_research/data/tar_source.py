@@ -9,8 +9,9 @@ Labels are positions in the sorted class names: for ImageNet those of TensorFlow
 import io
 import logging
 import pathlib
+import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO
 
 import numpy as np
@@ -87,13 +88,17 @@ def open_tar(path: str, *, channels: int, holdout_fraction: float, holdout_seed:
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for number, (split, tar) in enumerate(tars.items()):
         index = files.cached_index("tar", [tar], lambda tar=tar: index_tar(tar))
-        own = files.split_names(index["names"])
-        if own and all("/" not in name for name in own):
+        own, inside = files.split_names(index["names"]), files.split_names(index["folders"])
+        if not own:
+            raise UserError(f"{tar} holds no images")
+        if split:
+            own, inside = _without_common_folder(own, inside, also=layout.NEAREST)
+        if all("/" not in name for name in own):
             classes = flat_labels(tar, own)
             own = [f"{label}/{name}" for label, name in zip(classes, own, strict=True)]
         prefix = f"{split}/" if split else ""
         names += [prefix + name for name in own]
-        folders += [prefix + name for name in files.split_names(index["folders"])]
+        folders += [prefix + name for name in inside]
         columns.append((np.full(len(own), number), index["offsets"], index["sizes"]))
     path_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*columns, strict=True))
     arranged = layout.arrange(names, folders, str(root))
@@ -106,7 +111,9 @@ def open_tar(path: str, *, channels: int, holdout_fraction: float, holdout_seed:
     name = "imagenet2012" if set(IMAGENET_SPLITS) <= {tar.name for tar in paths} else root.resolve().stem
     return Source(
         name=name,
-        version=arranged.version,
+        version=layout.full_version(
+            arranged.version, arranged.splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed
+        ),
         class_names=arranged.class_names,
         split=lambda split: layout.choose_split(split, splits, name),
     )
@@ -155,10 +162,15 @@ def _members(file: IO[bytes], path: pathlib.Path, folder: str, base: int) -> Ite
             while (member := tar.next()) is not None:
                 # Or every header stays in memory.
                 tar.members.clear()  # pyrefly: ignore [missing-attribute]  # documented only in its source
-                name = member.name.removeprefix("./")
+                name = posixpath.normpath(member.name)
                 hidden = any(part.startswith(".") for part in name.split("/"))
                 if member.isdir() and not hidden:
                     yield folder + name, member, 0
+                if (member.issym() or member.islnk()) and not hidden and not name.endswith(layout.OTHER_SUFFIXES):
+                    raise UserError(
+                        f"{place}: the member {name} is a link, and what it leads to is not read: make the tar with "
+                        "tar --dereference --hard-dereference"
+                    )
                 if not member.isfile() or hidden:
                     continue
                 if member.offset_data + member.size > size or member.sparse is not None:
@@ -181,11 +193,17 @@ def _members(file: IO[bytes], path: pathlib.Path, folder: str, base: int) -> Ite
         ) from error
 
 
-def _without_common_folder(names: list[str], folders: list[str]) -> tuple[list[str], list[str]]:
-    """Names without the one folder that many tars have around everything, such as `flowers/rose/1.jpg`."""
+def _without_common_folder(
+    names: list[str], folders: list[str], also: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Names without the one folder that many tars have around everything, such as `flowers/rose/1.jpg`.
+
+    A folder that is called as a split is one, but for those in `also`: inside of train.tar, `train/rose/1.jpg`.
+    """
     tops = {name.partition("/")[0] for name in names}
     top = next(iter(tops), "")
-    if len(tops) != 1 or top.lower() in layout.NEAREST or any(name.count("/") < 2 for name in names):
+    split = top.lower() in layout.NEAREST and top.lower() not in also
+    if len(tops) != 1 or split or any(name.count("/") < 2 for name in names):
         return names, folders
     inside = [folder.removeprefix(f"{top}/") for folder in folders if folder.startswith(f"{top}/")]
     return [name.removeprefix(f"{top}/") for name in names], inside

@@ -192,10 +192,12 @@ def read_directory(directory: pathlib.Path, *, channels: int) -> Source:
     if file_format not in FILE_FORMATS:
         raise UserError(
             f"the data set in {directory} is prepared as {file_format}, which cannot be read at random positions: "
-            "convert it beside what is there, with TensorFlow in a throw-away environment:\n"
-            "    python3 -m venv tfds_env\n"
-            "    tfds_env/bin/pip install tensorflow-cpu tensorflow-datasets importlib_resources apache-beam\n"
-            f"    tfds_env/bin/tfds convert_format --dataset_version_dir={directory} --out_file_format=array_record"
+            "convert it beside what is there, with TensorFlow in a throw-away environment:",
+            [
+                "python3 -m venv tfds_env",
+                "tfds_env/bin/pip install tensorflow-cpu tensorflow-datasets importlib_resources apache-beam",
+                f"tfds_env/bin/tfds convert_format --dataset_version_dir={directory} --out_file_format=array_record",
+            ],
         )
     features = info.features
     connectors = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}

@@ -7,6 +7,7 @@ metrics.jsonl.
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,15 @@ def table(found: Mapping[str, Any], one: Path, other: Path) -> str:
     return "\n".join(lines)
 
 
+def _finite(value: Any) -> Any:
+    """What JSON has no word for, as a loss that is not a number, is null."""
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     parser = Parser(prog="python -m dnn_research.tools.compare", description=__doc__.splitlines()[0])
@@ -110,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         found = compare(known.one, known.other)
-        print(json.dumps(found) if known.json else table(found, known.one, known.other))
+        print(json.dumps(_finite(found)) if known.json else table(found, known.one, known.other))
 
     return answer(command, debug=known.debug)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.figure
 
 from dnn_research import record
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, check_figure
 from dnn_research.data import conditions
 from dnn_research.errors import UserError
 
@@ -59,7 +59,15 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
             steps, values = zip(*points, strict=True) if points else ((), ())
             if key == "top1_accuracy":
                 values = [100 * (1 - value) for value in values]
-            axis.plot(steps, values, label=label, color=f"C{number}", marker="." if split == "eval" else None)
+            # Matplotlib hides labels that begin with a line, and sets what is between dollars as mathematics.
+            shown = f"./{label}" if label.startswith("_") else label
+            axis.plot(
+                steps,
+                values,
+                label=shown.replace("$", r"\$"),
+                color=f"C{number}",
+                marker="." if split == "eval" else None,
+            )
     for axis, title in zip(axes, PANELS.values(), strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
@@ -80,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if known.output.exists() and not known.overwrite:
                 raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
+            check_figure("--output", known.output)
             figure = draw(known.workdirs)
             known.output.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(known.output, dpi=110)

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnn_research import data, recipe
-from dnn_research.arguments import CaughtParser, answer, config_overrides
+from dnn_research.arguments import CaughtParser, answer, check_figure, config_overrides
 from dnn_research.data.tfds_source import root_directory
-from dnn_research.errors import UserError, choose, construct
+from dnn_research.errors import UserError, check_seed, choose, construct
 from dnn_research.tools.examining import pictures, verification
 from dnn_research.tools.preparing import PREPARATIONS, writing
 
@@ -62,6 +62,8 @@ def _verify(known: argparse.Namespace, dataset: data.Dataset) -> int:
 def _show(known: argparse.Namespace, dataset: data.Dataset) -> int:
     if known.output.exists() and not known.overwrite:
         raise UserError(f"{known.output} is there already; give another --output, or --overwrite")
+    check_figure("--output", known.output)
+    check_seed(known.seed, "--seed")
     for option in ("classes", "per_class"):
         if getattr(known, option) < 1:
             raise UserError(f"--{option} is {getattr(known, option)}: give 1 or more")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dnn_research import process
-from dnn_research.arguments import Parser, answer
+from dnn_research.arguments import Parser, answer, check_figure
 from dnn_research.errors import UserError
 
 # Above so many classes a confusion matrix of every batch would take longer to fetch than the network takes.
@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(known: argparse.Namespace) -> None:
-    if known.confusion and known.confusion.suffix not in (".png", ".svg", ".pdf", ".csv"):
-        raise UserError(f"--confusion {known.confusion}: give a file .png, .svg, .pdf or .csv")
+    if known.confusion:
+        check_figure("--confusion", known.confusion, (".csv",))
     if known.confusion and known.confusion.exists() and not known.overwrite:
         raise UserError(f"{known.confusion} is there already; give another file, or --overwrite")
     # Here, not above: the compilation cache must be chosen before jax is imported.

@@ -22,7 +22,8 @@ from flax import linen as nn
 from dnn_research import checkpoint, evaluation, models
 from dnn_research.arguments import Parser, answer
 from dnn_research.data import images, load_normalization, protocols
-from dnn_research.errors import UserError
+from dnn_research.data.photographs import below
+from dnn_research.errors import UserError, first_line
 from dnn_research.tasks.task import Logits
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -129,7 +130,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found += below(path, SUFFIXES)
         elif path.exists():
             found.append(path)
         else:
@@ -164,10 +165,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(lambda: _run(known), debug=known.debug)
 
 
+def _labels(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8 ({first_line(error)}): one class name a line") from error
+
+
 def _run(known: argparse.Namespace) -> int:
     if known.top < 1 or known.batch_size < 1:
         raise UserError("--top and --batch_size must be 1 or more")
-    labels = known.labels.read_text().splitlines() if known.labels else None
+    labels = _labels(known.labels) if known.labels else None
     files = find_files(known.paths)
     predictor = Predictor(known.workdir, known.checkpoint, ema=known.ema, labels=labels, batch_size=known.batch_size)
     unreadable, predictions = 0, []

@@ -85,6 +85,7 @@ def run(jobs: Sequence[tuple[Path, Path]], paint: Paint, *, size: int | None, ov
     for source, target in jobs:
         try:
             picture = pictures.read(source)
+            pictures.check_writable(target, overwrite=overwrite, frames=len(picture.frames))
             frames = []
             for number, frame in enumerate(picture.frames):
                 of = f", frame {number + 1} of {len(picture.frames)}" if len(picture.frames) > 1 else ""

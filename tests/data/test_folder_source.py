@@ -112,6 +112,12 @@ def test_parts_of_splits(create, tmp_path):
             ("train/a/1.png", "val/a/1.png", "val/c/1.png"),
             r"classes in val are not those in train: 1 are unknown \(c\)",
         ),
+        (("train/a/1.png", "val/a/1.png", "val/sheet.png"), "the image val/sheet.png, which is in no class of theirs"),
+        (
+            ("bus/s/1.png", "car/s/1.png", "train/s/1.png"),
+            "has the splits train and the image bus/s/1.png, which is in",
+        ),
+        (("train/a/1.png", "train/a\n/1.png"), r"the class folder 'a\\n' has a name that is no text in UTF-8"),
         (("train/a/1.png", "val/a/1.png", "train/a/photo"), "has train/a/photo, whose name is not that of an image"),
         (("a/1.png", "b/1.png"), "no class has two images"),
     ],
@@ -127,6 +133,27 @@ def test_class_folder_without_images(create, tmp_path):
     (root / "train" / "cow").mkdir()
     with pytest.raises(UserError, match="the class folder train/cow has no images: fill or remove it"):
         create(source=f"folder:{root}", eval_split="validation")
+
+
+def test_split_folder_without_images(create, tmp_path):
+    """A copy that was cut short, say: what is evaluated must not change in silence."""
+    root = fill(tmp_path, "train/a/1.png", "train/a/2.png")
+    (root / "val" / "a").mkdir(parents=True)
+    with pytest.raises(UserError, match="the split folder val has no images: fill or remove it"):
+        create(source=f"folder:{root}", eval_split="validation")
+
+
+def test_what_is_held_out_is_part_of_the_version(create, tmp_path):
+    root = fill(tmp_path, *(f"a/{number}.png" for number in range(8)))
+    versions = {
+        create(source=f"folder:{root}", eval_split="validation", holdout_fraction=0.25, holdout_seed=seed).version
+        for seed in (0, 1)
+    }
+    assert {version.partition(", ")[2] for version in versions} == {
+        "0.25 held out by seed 0", "0.25 held out by seed 1",
+    }  # fmt: skip
+    fill(root / "whole", *SPLITS)
+    assert "," not in create(source=f"folder:{root / 'whole'}", eval_split="validation").version
 
 
 def test_folder_that_is_not_there(create, tmp_path):

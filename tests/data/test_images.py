@@ -103,6 +103,7 @@ def test_16_bits_are_scaled():
         encode(Image.fromarray(values), "PNG"),
         encode(Image.fromarray(values), "TIFF"),
         cv2.imencode(".png", values)[1].tobytes(),
+        b"P5 10 1 65535\n" + values.astype(">u2").tobytes(),
         cv2.imencode(".png", np.repeat(values[..., None], 3, axis=2))[1].tobytes(),
     ):
         np.testing.assert_array_equal(images.decode(encoded, channels=1)[..., 0], expected)

@@ -143,7 +143,11 @@ def test_parse_takes_parameters_and_what_is_lacking_from_the_recipe():
         ("dense(scale=(56,))", "dense has no parameter 'scale'; did you mean 'scales'"),
         ("ten_crop", "'ten_crop' needs eval.resize"),
         ("dense", "'dense' needs eval.scales"),
-        ("dense(scales=48)", "of the wrong kind"),
+        ("dense(scales=48)", "dense.scales cannot be 48: it takes"),
+        ("dense(scales=(56.5,))", "dense.scales cannot be (56.5,): it takes"),
+        ("ten_crop(resize=56.5)", "ten_crop.resize cannot be 56.5: it takes"),
+        ("single_crop(resize=56,flip='no')", "single_crop.flip cannot be 'no': it takes"),
+        ("single_crop(resize={[]})", "are written as"),
         ("dense(scales=(32,48))", "eval.scales is 32, 48, less than the image size 40"),
         ("vgg_crops(scales=(32,))", "less than the image size 40"),
         ("dense(scales=(48,),multiple=0)", "eval.multiple is 0"),
@@ -152,3 +156,8 @@ def test_parse_takes_parameters_and_what_is_lacking_from_the_recipe():
 def test_a_wrong_word_is_one_clear_line(words, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)")):
         protocols.parse(words, image_size=40, defaults={"resize": None, "scales": None})
+
+
+def test_a_line_of_pixels_is_not_made_larger_than_any_memory():
+    with pytest.raises(UserError, match="an image of 60000 x 1 pixels whose shorter side is made 256 would have"):
+        multi_view.rescale(np.zeros((1, 60000, 3), np.uint8), 256)

@@ -16,6 +16,9 @@ def folder(tmp_path):
         place = tmp_path / "deep" if number % 2 else tmp_path
         cv2.imwrite(str(place / f"{number}.png"), np.full((20, 30, 3), number, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
+    for hidden in ("._3.png", ".trash/4.png"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"no picture either")
     return tmp_path
 
 
@@ -39,6 +42,8 @@ def test_what_cannot_be_opened_is_one_line(folder, tmp_path):
     for path, complaint in ((folder / "none", "there is no folder"), (tmp_path / "empty", "no picture in")):
         with pytest.raises(UserError, match=complaint):
             photographs.open_photographs(str(path), channels=3)
+    with pytest.raises(UserError, match="there is no folder"):
+        photographs.open_photographs("", channels=3)
     source = photographs.open_photographs(str(folder), channels=3)
     for split, complaint in (("train", "has no split 'train': it has 'all'"), ("all[10:]", "is empty")):
         with pytest.raises(UserError, match=complaint):

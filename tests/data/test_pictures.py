@@ -1,5 +1,6 @@
 """Pictures as people have them are read upright and in colour, and written without loss of what they had."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -67,6 +68,47 @@ def test_animations_keep_frames_and_durations(tmp_path):
     again = pictures.read(tmp_path / "b.gif")
     assert (again.durations, again.loop) == ((50, 100, 150), 3)
     assert [int(frame.mean()) for frame in again.frames] == [0, 120, 250]
+
+
+def test_a_gif_that_plays_once_still_does(tmp_path):
+    frames = [Image.fromarray(np.full((10, 10, 3), value, np.uint8)) for value in (0, 120)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    picture = pictures.read(tmp_path / "a.gif")
+    assert picture.loop is None
+    pictures.write(tmp_path / "b.gif", picture, overwrite=False)
+    assert pictures.read(tmp_path / "b.gif").loop is None
+
+
+def test_the_second_picture_of_a_cameras_file_is_no_frame(tmp_path):
+    one, other = (Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (50, 200))
+    one.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other])
+    picture = pictures.read(tmp_path / "a.jpg")
+    assert (len(picture.frames), picture.durations, int(picture.frames[0].mean())) == (1, (), 50)
+    pictures.write(tmp_path / "b.jpg", picture, overwrite=False)
+
+
+def test_an_animation_needs_a_format_of_several_frames(tmp_path):
+    frame = np.zeros((4, 4, 3), np.uint8)
+    animation = pictures.Picture((frame, frame), (None, None), (100, 100))
+    with pytest.raises(UserError, match=r"'\.jpg' holds one frame, not 2; take \.gif, \.webp or \.png"):
+        pictures.write(tmp_path / "a.jpg", animation, overwrite=False)
+
+
+def test_fractions_of_one_are_no_blacks(tmp_path):
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "a.tif")
+    assert pictures.read(tmp_path / "a.tif").frames[0][0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "MPO", "JPEG", "PNG", "WEBP"])
+def test_damaged_pictures_are_one_line_whatever_their_reader_comes_upon(kind):
+    rng, encoded = np.random.default_rng(0), io.BytesIO()
+    Image.fromarray(GRADIENT).save(encoded, format=kind)
+    for _ in range(300):
+        damaged = bytearray(encoded.getvalue())
+        for place in rng.integers(0, min(len(damaged), 400), 3):
+            damaged[place] = rng.integers(256)
+        with contextlib.suppress(UserError):
+            pictures.decode(bytes(damaged), "a picture")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dnn_research.data import statistics
+from dnn_research.data.augment import Augment
 from dnn_research.errors import UserError
 
 COLOR = {"pca_noise_std": 0.1, "pca_basis": "train"}
@@ -47,6 +48,14 @@ def test_images_count_as_training_shows_them(create):
     dataset = create(normalization="pixel_mean", augment=shown, image_size=8, synthetic_examples=20)
     center = [dataset.augment.without_chance(image, image_size=8, fill=dataset.fill) for image in images(dataset)]
     np.testing.assert_allclose(dataset.statistics["pixel_mean"], np.mean(center, axis=0), rtol=1e-6)
+
+
+def test_the_central_square_counts_where_training_takes_it():
+    augment = Augment(central_square=True)
+    image = np.random.default_rng(0).integers(0, 256, (20, 32, 3), np.uint8)
+    fill = np.zeros(3, np.uint8)
+    trained = augment(image, np.random.default_rng(0), image_size=32, fill=fill)["image"]
+    np.testing.assert_array_equal(augment.without_chance(image, image_size=32, fill=fill), trained)
 
 
 def test_whitening_of_large_images_is_refused(create):

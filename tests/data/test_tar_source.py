@@ -111,7 +111,7 @@ def test_index_is_kept(create, imagenet, monkeypatch):
     assert names_of(open_imagenet(create, imagenet).train_examples) == expected
 
 
-@pytest.mark.parametrize("prefix", ["", "./", "around/"])
+@pytest.mark.parametrize("prefix", ["", "./", "around/", "around/./"])
 def test_class_folders_inside_a_tar_are_as_on_the_disk(create, tmp_path, prefix):
     folder = fill(tmp_path / "pets", *SPLITS)
     with tarfile.open(tmp_path / "pets.tar", "w", format=tarfile.PAX_FORMAT) as tar:
@@ -125,6 +125,39 @@ def test_class_folders_inside_a_tar_are_as_on_the_disk(create, tmp_path, prefix)
         assert inside.version == on_disk.version
         assert names_of(inside.train_examples) == names_of(on_disk.train_examples)
         assert names_of(inside.eval_examples) == names_of(on_disk.eval_examples)
+
+
+@pytest.mark.parametrize("inside", ["", "train", "around"])
+def test_tars_of_splits_may_have_a_folder_around_everything(create, tmp_path, inside):
+    folder = fill(tmp_path / "pets", *SPLITS)
+    (tmp_path / "tars").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / "tars" / f"{split}.tar", "w") as tar:
+            tar.add(folder / split, arcname=inside.replace("train", split) or ".")
+    on_disk, in_tars = (
+        create(source=source, eval_split="validation") for source in (f"folder:{folder}", f"tar:{tmp_path / 'tars'}")
+    )
+    assert in_tars.class_names == on_disk.class_names == ("Dog", "cat")
+    assert names_of(in_tars.eval_examples) == names_of(on_disk.eval_examples)
+    with tarfile.open(tmp_path / "tars" / "val.tar", "w"):
+        pass
+    with pytest.raises(UserError, match=r"val\.tar holds no images"):
+        create(source=f"tar:{tmp_path / 'tars'}", eval_split="validation")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_to_images_are_not_left_out(create, tmp_path, kind):
+    with tarfile.open(tmp_path / "pets.tar", "w") as tar:
+        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+            content = image_bytes(1)
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("b/3.png")
+        link.type, link.linkname = kind, "a/1.png"
+        tar.addfile(link)
+    with pytest.raises(UserError, match=r"the member b/3\.png is a link.*--dereference --hard-dereference"):
+        create(source=f"tar:{tmp_path / 'pets.tar'}", eval_split="validation")
 
 
 def test_every_shortened_tar_is_found(imagenet, tmp_path):

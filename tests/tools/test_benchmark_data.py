@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dnn_research import data, recipe
+from dnn_research.errors import construct
 from dnn_research.tools import benchmark
 from dnn_research.tools.measuring import input_race, input_stages, jpeg_files, jpegs, peer
 from dnn_research.tools.measuring.input_turns import UNCOUNTED_SECONDS, take_batches
@@ -192,3 +194,18 @@ def test_wrong_arguments(capsys, arguments, message):
     assert benchmark.main(["data", *arguments]) == 1
     error = capsys.readouterr().err
     assert (error.count("\n"), message in error) == (1, True), error
+
+
+def test_stages_add_up_where_images_come_again_and_are_decoded_in_part(tmp_path):
+    for number in range(8):
+        (tmp_path / "train" / "a").mkdir(parents=True, exist_ok=True)
+        image = np.random.default_rng(number).integers(0, 256, (200, 200, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "train" / "a" / f"{number}.jpg"), image)
+    changes = [
+        f"data.source=folder:{tmp_path}", "data.holdout_fraction=0.3", "data.eval_split=validation",
+        "data.image_size=32", "data.augment.area=0.1,0.4", "data.augment.shorter_side=()",
+    ]  # fmt: skip
+    config = recipe.load("configs/resnet50.py:smoke", changes).config
+    dataset = construct(data.create, "config.data", config.to_dict()["data"])
+    spent = input_stages.one_thread(dataset, batch_size=4, seconds=0.2)
+    assert all(microseconds >= 0 for microseconds in spent.values()) and spent["decode"] > spent["augment"]

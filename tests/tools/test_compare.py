@@ -60,3 +60,11 @@ def test_a_directory_without_a_run_is_one_line(runs, tmp_path, capsys):
     assert compare.main([str(runs[0]), str(tmp_path / "nowhere")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_loss_that_is_no_number_is_null(runs, capsys):
+    path = runs[1] / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**line, "loss": float("nan")}) + "\n" for line in lines))
+    assert compare.main([*map(str, runs), "--json"]) == 0
+    json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(word))

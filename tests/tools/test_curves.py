@@ -51,3 +51,13 @@ def test_the_command_writes_a_picture_and_never_over_another(tmp_path, capsys):
 def test_a_directory_without_a_run_is_one_line(tmp_path, capsys):
     assert curves.main([str(tmp_path), "--output", str(tmp_path / "x.png")]) == 1
     assert "name the work directory of a run" in capsys.readouterr().err
+
+
+def test_a_suffix_says_which_file_is_written(tmp_path, capsys):
+    (tmp_path / "grid.png").write_text("mine")
+    run = make_run(tmp_path / "_run$", [1.0])
+    assert curves.main([str(run), "--output", str(tmp_path / "grid")]) == 1
+    assert "give a file .png, .svg or .pdf" in capsys.readouterr().err
+    assert (tmp_path / "grid.png").read_text() == "mine"
+    legend = curves.draw([run]).axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [r"./_run\$"]

@@ -461,6 +461,10 @@ def test_show_draws_a_row_for_each_class(tmp_path, capsys, augmented):
     assert data.main(arguments) == 1
     assert "is there already; give another --output, or --overwrite" in capsys.readouterr().err
     assert data.main([*arguments, "--overwrite"]) == 0
+    assert data.main([*arguments, "--overwrite", "--seed", "-1"]) == 1
+    assert "--seed is -1: give 0 or more" in capsys.readouterr().err
+    assert data.main([word.removesuffix(".png") for word in arguments]) == 1
+    assert "give a file .png, .svg or .pdf" in capsys.readouterr().err
 
 
 def test_show_does_not_search_for_ever(dataset, tmp_path, capsys):

@@ -83,6 +83,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(run, pictur
         (["nowhere.png"], "there is no file or folder nowhere.png"),
         (["{empty}"], "no picture in"),
         (["--labels", "{short}", "{picture}"], "--labels names 1 classes, the network has 10"),
+        (["--labels", "{latin}", "{picture}"], "latin.txt is no text in UTF-8"),
         (["--top", "0", "{picture}"], "must be 1 or more"),
         (["--checkpoint", "7", "{picture}"], "there is no checkpoint '7'"),
     ],
@@ -90,6 +91,8 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(run, pictur
 def test_bad_input_is_one_line(run, pictures, tmp_path, capsys, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "short.txt").write_text("only one\n")
+    (tmp_path / "latin.txt").write_bytes("Käfer\n".encode("latin-1"))
     places = {"empty": tmp_path / "empty", "short": tmp_path / "short.txt", "picture": pictures / "b.png"}
+    places["latin"] = tmp_path / "latin.txt"
     assert predict.main(["--workdir", str(run), *(word.format(**places) for word in arguments)]) == 1
     assert message in capsys.readouterr().err

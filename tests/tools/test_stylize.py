@@ -207,12 +207,18 @@ def test_one_bad_picture_does_not_stop_the_others(painter, photos, tmp_path, cap
     assert (out / "a.jpg").exists() and not (out / "bad.png").exists()
 
 
+OPTIMIZE = ["a.png", "--output", "b.png", "--method", "optimize", "--loss_network", "random", "--width_factor", "0.05"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["a.png", "--output", "b.png"], "--workdir, of a trained network, is missing"),
         (["a.png", "--output", "b.png", "--method", "optimize"], "--style, a picture to take the style from"),
         (["a.png", "--output", "b.png", "--size", "x"], "argument --size: invalid int value: 'x'; --help"),
+        ([*OPTIMIZE, "--style", "builtin:tissue=inf"], "a weight must be positive and finite"),
+        ([*OPTIMIZE, "--style", "builtin:tissue", "--every", "0"], "--every is 0: give 1 or more"),
+        ([*OPTIMIZE, "--style", "builtin:tissue", "--seed", "-1"], "--seed is -1: give 0 or more"),
         (["a.png"], "the following arguments are required: --output"),
         (["a.png", "--output", "b.what", "--workdir", "c"], "is no format of pictures"),
         (["a.png", "--output", "b.png", "--workdir", "c"], "c is not a run's work directory"),

@@ -214,6 +214,8 @@ class Augment:
             with `area` the central square; else the image as it is, centred on the mean colour.
         """
         if not self.cuts:
+            if self.central_square:
+                image = geometry.central_box(*image.shape[:2]).of(image)
             return images.pad_to(self._fitting(image, image_size), image_size, image_size, fill)
         image = geometry.central_box(*image.shape[:2]).of(image)
         length = self.shorter_side[0] if self.shorter_side else image_size

@@ -26,6 +26,7 @@ class Member:
         config: the run's.
         dataset: as the run normalizes it.
         task, network: (params, model_state) on the devices.
+        ema: whether those are the averaged ones.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Member:
     dataset: data.Dataset
     task: Task
     network: tuple[Any, Any]
+    ema: bool
 
     @property
     def classes(self) -> int:
@@ -78,7 +80,7 @@ def open_member(workdir: Path, which: str, *, ema: bool, changes: Mapping[str, A
     folder = checkpoint.find(workdir, which)
     variables = checkpoint.load_variables(folder, ema=ema)
     network = parallel.replicate((variables.pop("params"), variables), parallel.Layout(stacks=task.stacks))
-    return Member(folder, checkpoint.read_manifest(folder), config, dataset, task, network)
+    return Member(folder, checkpoint.read_manifest(folder), config, dataset, task, network, ema)
 
 
 def own_protocol(member: Member) -> MultiView:
@@ -100,6 +102,11 @@ def evaluate(members: Sequence[Member], wanted: Sequence[MultiView], batch_size:
                 raise UserError(
                     f"{member.folder} has data.{key}={theirs}, {first.folder} has {ours}: an ensemble sees one data set"
                 )
+        if member.dataset.version != first.dataset.version:
+            raise UserError(
+                f"{member.folder} sees {member.dataset.name} {member.dataset.version}, {first.folder} "
+                f"{first.dataset.version}: an ensemble sees one data set"
+            )
         if member.classes != first.classes:
             raise UserError(f"{member.folder} has {member.classes} classes, {first.folder} has {first.classes}")
     evaluators = [

@@ -62,7 +62,7 @@ def as_table(rows: Sequence[Row], members: Sequence[Member]) -> str:
 def _recorded(rows: Sequence[Row], members: Sequence[Member]) -> list[str]:
     """What the run itself recorded at this step, and whether that compares."""
     manifest, own = members[0].manifest, next(row for row in rows if row.own)
-    recorded = manifest.results.get("eval/top1_accuracy")
+    recorded = manifest.results.get(f"{'eval_ema' if members[0].ema else 'eval'}/top1_accuracy")
     if len(members) > 1 or recorded is None or not manifest.conditions:
         return []
     differ = conditions.unlike([manifest.conditions, dataclasses.asdict(own.under)])

@@ -7,6 +7,7 @@ import numpy as np
 
 from dnn_research import data
 from dnn_research.data import stream
+from dnn_research.data.damage import Reader
 from dnn_research.errors import UserError
 
 # Rare classes of a large data set are looked for in no more examples than these.
@@ -17,8 +18,11 @@ LONGEST_TITLE = 18
 
 def originals(dataset: data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, int]]:
     """(image, label) of training examples in a random order, as they are decoded."""
+    where = f"{dataset.name}, split {dataset.train_split}"
+    reader = Reader(dataset.train_examples, description=where, skip=dataset.skip_damaged)
     for index in stream.permutation(dataset.num_train, seed=seed, epoch=0)[:LOOKED_AT].tolist():
-        yield dataset.train_examples[index]
+        if (example := reader.read(index)) is not None:
+            yield example
 
 
 def augmented(dataset: data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -56,11 +60,11 @@ def draw(found: dict[int, list[np.ndarray]], class_names: Sequence[str], title: 
     size = (CELL_INCHES * (columns + 1), CELL_INCHES * len(found) + 0.4)
     figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(found), columns, squeeze=False)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     for row, (label, row_images) in zip(axes, found.items(), strict=True):
         name = class_names[label]
         short = name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 1]}…"
-        row[0].set_ylabel(short, fontsize=8, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(short, fontsize=8, rotation=0, ha="right", va="center", parse_math=False)
         for place, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)

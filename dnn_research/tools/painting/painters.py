@@ -1,6 +1,7 @@
 """What tools.stylize paints with: the network of a run, or the optimization of pixels."""
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from dnn_research import checkpoint, recipe
 from dnn_research.data import load_normalization, pictures
-from dnn_research.errors import UserError
+from dnn_research.errors import UserError, check_seed
 from dnn_research.models.transform_net import TransformNet
 from dnn_research.tasks import objective, pixels
 from dnn_research.tools.painting import tiles
@@ -62,6 +63,8 @@ def by_network(known: argparse.Namespace) -> Paint:
     model, variables = checkpoint.load_network(known.workdir, known.checkpoint, ema=known.ema)
     assert isinstance(model, TransformNet)
     mixture = _mixture(known.style, names)
+    if known.memory is not None and not 0 < known.memory < math.inf:
+        raise UserError(f"--memory is {known.memory}: give GiB, a positive number")
     memory = None if known.memory is None else int(known.memory * 2**30)
     painter = tiles.Painter(model, variables, load_normalization(known.workdir), tile=known.tile, memory=memory)
     measure = _measure(known.workdir, run, mixture) if known.measure else None
@@ -86,12 +89,12 @@ def by_network(known: argparse.Namespace) -> Paint:
 def _mixture(given: Sequence[str] | None, names: Sequence[str]) -> np.ndarray:
     """The weight of each of a network's styles, from `NAME[=WEIGHT]` words; none: the first style."""
     short = pictures.names(names)
-    mixture = np.zeros(len(names), np.float32)
+    mixture = np.zeros(len(names))
     for name, weight in _weighted(given or [short[0]]):
         if name not in (*short, *names):
             raise UserError(f"the network has no style '{name}'; it has {', '.join(short)}")
         mixture[short.index(name) if name in short else list(names).index(name)] += weight
-    return mixture / mixture.sum()
+    return (mixture / mixture.sum()).astype(np.float32)
 
 
 def _weighted(words: Sequence[str]) -> Iterator[tuple[str, float]]:
@@ -101,8 +104,8 @@ def _weighted(words: Sequence[str]) -> Iterator[tuple[str, float]]:
             weight = float(text) if equals else 1.0
         except ValueError:
             name, weight = word, 1.0
-        if not weight > 0:
-            raise UserError(f"--style {word}: a weight must be positive")
+        if not 0 < weight < math.inf:
+            raise UserError(f"--style {word}: a weight must be positive and finite")
         yield (name if equals and name else word), weight
 
 
@@ -167,6 +170,9 @@ def _about(facts: dict[str, Any]) -> str:
 
 def by_optimization(known: argparse.Namespace) -> Paint:
     """Painting by optimizing pixels."""
+    if known.every < 1:
+        raise UserError(f"--every is {known.every}: give 1 or more")
+    check_seed(known.seed, "--seed")
     goal, styles, style_size = _wanted(known)
     weighted = list(_weighted(styles))
     images, mixture = [pictures.read_still(name) for name, _ in weighted], [weight for _, weight in weighted]
@@ -194,8 +200,10 @@ def by_optimization(known: argparse.Namespace) -> Paint:
                 if known.progress is not None:
                     known.progress.mkdir(parents=True, exist_ok=True)
                     still = pictures.Picture((picture(),), (None,))
-                    stem = Path(name.partition(",")[0]).stem
-                    pictures.write(known.progress / f"{stem}_{number:05d}.png", still, overwrite=True)
+                    path, _, frame = name.partition(", frame ")
+                    of = f"_frame{frame.split()[0]}" if frame else ""
+                    target = known.progress / f"{Path(path).stem}{of}_{number:05d}.png"
+                    pictures.write(target, still, overwrite=known.overwrite)
 
         return pixels.optimize(image, images, mixture, goal, options, report)
 
