@@ -6,7 +6,7 @@ momentum 0.9, rate 0.045 falling by 6 % every 2 epochs, gradients clipped at a n
 decay 4e-5 is tf-slim's.
 Published top-1 accuracy: 70.6 % (width 1.0, 224 pixels), 68.4 (0.75), 63.7 (0.5), 50.6 (0.25); 69.1, 67.2, 64.4 % at
 192, 160, 128 pixels; 71.7 % with full convolutions, 65.3 % shallow (tables 4 to 7).
-Other forms: --config.model.width=0.5, `:192`, `:160`, `:128` (all of the images' sizes alike), `:fullconv`, `:shallow`.
+Other forms: --config.model.width=0.5, `:192`, `:160`, `:128` (crops in proportion), `:fullconv`, `:shallow`.
 Differs from the paper: synchronous steps of 128 images instead of asynchronous ones of 32; crops of images with the
 shorter side in [256, 320]; weight decay leaves depthwise kernels out.
 
@@ -52,6 +52,7 @@ LAPTOP = {
     "eval.resize": None,
     "eval.every_steps": 200,
     "checkpoint.every_steps": 200,
+    "checkpoint.best_metric": "eval/top1_accuracy",
     "record.every_steps": 20,
 }
 
@@ -150,7 +151,7 @@ def get_config() -> ConfigDict:
     config.checkpoint.every_epochs = 1.0
     config.checkpoint.every_steps = placeholder(int)
     config.checkpoint.keep = 3
-    config.checkpoint.best_metric = "eval/top1_accuracy"
+    config.checkpoint.best_metric = "eval_ema/top1_accuracy"
     config.checkpoint.init_from = placeholder(str)
     config.checkpoint.init_exclude = ()
 

@@ -1,10 +1,11 @@
 """What is each kind of augmentation worth?
 
-Krizhevsky, Sutskever, Hinton 2012, section 4.1: without crops and flips the network overfits substantially; noise
-along the principal components of colour lowers the top-1 error by more than 1 point.
+Krizhevsky, Sutskever, Hinton 2012, section 4.1: without crops and flips the network overfits substantially; noise along
+the principal components of colour lowers the top-1 error by more than 1 point.
 
-Rows: all three, each of them left out, and none. The laptop scale: crops are shifts by up to 4 pixels; a quarter of
-the width, 700 steps of 64 of the first 2,560 patches: few, so that there is something to overfit.
+Rows: all three, each of them left out, and none; without crops the whole central square is shown at 224 pixels, in
+training and in the test. The laptop scale: crops are shifts by up to 4 pixels; a quarter of the width, 700 steps of 64
+of the first 2,560 patches: few, so that there is something to overfit.
 """
 
 BASELINE = "configs/alexnet.py"
@@ -12,9 +13,14 @@ BASELINE = "configs/alexnet.py"
 BASELINE_ROW = "none"
 
 ROWS = {
-    "none": {"data.augment.shorter_side": (), "data.augment.flip": False, "data.augment.pca_noise_std": 0.0},
+    "none": {
+        "data.augment.shorter_side": (224, 224),
+        "eval.resize": 224,
+        "data.augment.flip": False,
+        "data.augment.pca_noise_std": 0.0,
+    },
     "all": {},
-    "no-crops": {"data.augment.shorter_side": ()},
+    "no-crops": {"data.augment.shorter_side": (224, 224), "eval.resize": 224},
     "no-flips": {"data.augment.flip": False},
     "no-colour": {"data.augment.pca_noise_std": 0.0},
 }

@@ -1,11 +1,11 @@
 """What do several crops of an image gain over one, and whole images over crops?
 
-Krizhevsky, Sutskever, Hinton 2012, table 1 and section 4.1 (ILSVRC-2010): top-1 / top-5 error 37.5 / 17.0 % by 10
-crops, 39.0 / 18.3 % by one. Simonyan, Zisserman 2015 (arXiv:1409.1556), table 5, D: dense 24.8 %, 150 crops 24.6 %,
+Krizhevsky, Sutskever, Hinton 2012, table 1 and section 6, footnote (ILSVRC-2010): top-1 / top-5 error 37.5 / 17.0 % by
+10 crops, 39.0 / 18.3 % by one. Simonyan, Zisserman 2015 (arXiv:1409.1556), table 5, D: dense 24.8 %, 150 crops 24.6 %,
 both 24.4 %. Szegedy et al. 2015 (arXiv:1409.4842), table 3: top-5 error 10.07 % by one crop, 9.15 % by 10, 7.89 % by
 144.
 
-Rows: protocols; of a seed all have the same network, trained once. Ensembles: python -m
+Rows: protocols, all asked of VGG-16; of a seed all have the same network, trained once. Ensembles: python -m
 dnn_research.tools.evaluate with several --workdir. The laptop scale: A at an eighth of the width, 2,400 steps of 32
 crops of 48 pixels from patches of 64. After 400, as many as a first sweep had, 58 % of the images were still taken for
 another class.
@@ -51,7 +51,7 @@ CLAIMS = (
     {
         "id": "A8",
         "says": "ten crops have a lower error than one",
-        "source": "Krizhevsky, Sutskever, Hinton 2012, table 1 and section 4.1",
+        "source": "Krizhevsky, Sutskever, Hinton 2012, table 1 and section 6, footnote",
         "published": "37.5 - 39.0 = -1.5 points top-1",
         "row": "ten-crop",
         "against": "one-crop",

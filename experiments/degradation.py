@@ -1,10 +1,11 @@
 """Do plain networks degrade on ImageNet, and residual ones not?
 
-He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 2, 10-crop top-1 error: plain-18 27.94 %, plain-34 28.54 %;
-ResNet-18 27.88 %, ResNet-34 25.03 %, all with shortcuts without parameters (option A).
+He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 2, 10-crop top-1 error: plain-18 27.94 %, plain-34 28.54 %; ResNet-18
+27.88 %, ResNet-34 25.03 %, all with shortcuts without parameters (option A).
 
-Rows: 18 and 34 layers, plain and residual. The laptop scale: a quarter of the width on 32 pixels (they end as one),
-400 steps of 32 patches; `residual` has the networks that are made for such images.
+Rows: 18 and 34 layers, plain and residual, by 10 crops at the paper's scale. Alike means: less than 1 point. The laptop
+scale: a quarter of the width on 32 pixels (they end as one), 400 steps of 32 patches; `residual` has the networks that
+are made for such images.
 """
 
 BASELINE = "configs/resnet34.py"
@@ -16,6 +17,10 @@ ROWS = {
     "plain-34": {"model.depth": 34, "model.residual": False},
     "residual-18": {"model.depth": 18, "model.residual": True},
     "residual-34": {"model.depth": 34, "model.residual": True},
+}
+
+PAPER = {
+    "eval.protocol": "ten_crop",
 }
 
 LAPTOP = {

@@ -4,8 +4,9 @@ Krizhevsky, Sutskever, Hinton 2012, section 4.2: without dropout the network ove
 takes about twice as many iterations. Lin, Chen, Yan 2014 (arXiv:1312.4400), table 1: 14.51 % against 10.41 % on
 CIFAR-10 (the former number from memory) is `dropout_nin`.
 
-Rows: rate 0 and rate 0.5 in fc6 and fc7. The laptop scale: a quarter of the width, 1,000 steps of 64 of the first
-2,560 patches: few, so that there is something to overfit.
+Rows: rate 0 and rate 0.5 in fc6 and fc7. The training error is counted as training sees it, with units dropped. The
+laptop scale: a quarter of the width, 1,000 steps of 64 of the first 2,560 patches: few, so that there is something to
+overfit.
 """
 
 BASELINE = "configs/alexnet.py"

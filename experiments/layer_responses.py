@@ -6,7 +6,8 @@ trained network extended by identities is a deeper one with the same error, so a
 was not found by its training (`extended_error` is that of every network here, extended to 110 layers). Section 4.1:
 with batch normalization gradients vanish in neither, which the plots by layer show and no verdict says.
 
-Rows: 20 and 56 layers, residual and plain. The laptop scale: a quarter of the width, 500 steps of 32 patches.
+Rows: 20 and 56 layers, residual and plain. The laptop scale: a quarter of the width, 500 steps of 32 patches. Both
+depths have the warm-up that the paper gave to 110 layers.
 """
 
 BASELINE = "configs/resnet110_cifar10.py"

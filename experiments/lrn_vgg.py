@@ -1,9 +1,10 @@
 """Does local response normalization help VGG? The paper says that it does not.
 
-Simonyan, Zisserman 2015 (arXiv:1409.1556), table 3: A has errors of 29.6 / 10.4 % (top-1 / top-5), A-LRN 29.7 / 10.5
-%. No difference means: less than 1.4 points, what it was worth in AlexNet.
+Simonyan, Zisserman 2015 (arXiv:1409.1556), table 3: A has errors of 29.6 / 10.4 % (top-1 / top-5), A-LRN 29.7 / 10.5 %.
+No difference means: less than 1.4 points, what it was worth in AlexNet.
 
-Rows: A and A-LRN. The laptop scale: an eighth of the width, 600 steps of 32 patches.
+Rows: A and A-LRN, tested densely at the paper's scale. The laptop scale: an eighth of the width, 600 steps of 32
+patches.
 """
 
 BASELINE = "configs/vgg16.py:A"
@@ -13,6 +14,12 @@ BASELINE_ROW = "A"
 ROWS = {
     "A": {"model.variant": "A"},
     "A-LRN": {"model.variant": "A-LRN"},
+}
+
+PAPER = {
+    "eval.protocol": "dense",
+    "eval.resize": None,
+    "eval.scales": (256,),
 }
 
 LAPTOP = {

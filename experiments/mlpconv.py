@@ -4,8 +4,8 @@ Lin, Chen, Yan 2014 (arXiv:1312.4400): a small network over each pixel's channel
 number of the paper isolates it; the article has 1x1 convolutions as NIN's idea.
 
 Rows: convolutions alone with as many features, mlpconv. The laptop scale: a third of the width, 1,200 steps of 32
-patches. A first sweep of 600 steps at a rate of 0.02 left four of the six networks without mlpconv at chance; the
-laptop recipe has 0.005 since.
+patches, shifted and mirrored, as CIFAR is not. A first sweep of 600 steps at a rate of 0.02 left four of the six
+networks without mlpconv at chance; the laptop recipe has 0.005 since.
 """
 
 BASELINE = "configs/nin.py"

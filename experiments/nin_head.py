@@ -5,8 +5,8 @@ connected head, 10.88 % with dropout before it, 10.41 % with global average pool
 %) lies between the fully connected heads without (17.56 %) and with dropout (15.99 %).
 
 Rows: fully connected, the same with dropout, global average pooling. The laptop scale: a third of the width, 1,200
-steps. A first sweep of 600 steps at a rate of 0.02 left twelve of the fourteen fully connected networks at chance; the
-laptop recipe has 0.005 since.
+steps; patches are shifted and mirrored, as CIFAR is not. A first sweep of 600 steps at a rate of 0.02 left twelve of
+the fourteen fully connected networks at chance; the laptop recipe has 0.005 since.
 """
 
 BASELINE = "configs/nin.py"

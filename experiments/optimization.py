@@ -20,6 +20,10 @@ ROWS = {
     "iterations-200": {"task.evaluate_iterations": 200},
 }
 
+PAPER = {
+    "data.eval_split": "validation[:50]",
+}
+
 LAPTOP = {
     "data.image_size": 96,
     "data.augment.shorter_side": (96, 240),

@@ -5,8 +5,8 @@ rises from 20 to 56 layers and plain-110 stays above 60 %; residual networks go 
 6.97 % (56) and 6.43 % (110, the best of 5 runs; 6.61 +- 0.16). Figure 7 and section 4.1, the responses of layers and
 the gradients that reach them: `layer_responses`.
 
-Rows: depth 20, 56 and 110, plain and residual (option A, so both have the same parameters). The laptop scale: a
-quarter of the width, 700 steps of 32 patches.
+Rows: depth 20, 56 and 110, plain and residual (option A, so both have the same parameters). The laptop scale: a quarter
+of the width, 700 steps of 32 patches. All depths have the warm-up that the paper gave to 110 layers.
 """
 
 BASELINE = "configs/resnet110_cifar10.py"

@@ -3,8 +3,8 @@
 Simonyan, Zisserman 2015 (arXiv:1409.1556), table 3: D trained at one scale has a top-1 error of 27.0 %, trained with
 the shorter side random in [256, 512] 25.6 %, tested at one scale.
 
-Rows: one scale, many. The laptop scale: 32 pixels out of patches enlarged to 40, or to 32 to 48; A at an eighth of the
-width, 2,400 steps of 32 patches.
+Rows: one scale, many; tested densely at the middle of the scales of training, 256 and 384. The laptop scale: 32 pixels
+out of patches enlarged to 40, or to 32 to 48; A at an eighth of the width, 2,400 steps of 32 patches.
 """
 
 BASELINE = "configs/vgg16.py"
@@ -12,8 +12,13 @@ BASELINE = "configs/vgg16.py"
 BASELINE_ROW = "one-scale"
 
 ROWS = {
-    "one-scale": {"data.augment.shorter_side": (256, 256)},
-    "jitter": {"data.augment.shorter_side": (256, 512)},
+    "one-scale": {"data.augment.shorter_side": (256, 256), "eval.scales": (256,)},
+    "jitter": {"data.augment.shorter_side": (256, 512), "eval.scales": (384,)},
+}
+
+PAPER = {
+    "eval.protocol": "dense",
+    "eval.resize": None,
 }
 
 LAPTOP = {
