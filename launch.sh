@@ -375,7 +375,13 @@ lock() {
 set_up() {
   read_stamp
   choose_accelerator
-  if is_ready; then return; fi
+  if is_ready; then
+    if [ -n "$asked_accelerator" ] && [ "$accelerator" = "$stamp_accelerator" ] && [ "$stamp_because" != asked ]; then
+      target="$accelerator"
+      write_stamp
+    fi
+    return
+  fi
   lock
   trap 'say "launch.sh: interrupted; run the same command again to finish"; exit 130' INT
   read_stamp
@@ -410,7 +416,14 @@ find_hosts() {
     '' | *:*) ;;
     *) coordinator="$coordinator${COORDINATOR_PORT:+:$COORDINATOR_PORT}" ;;
   esac
+  if [ -n "$coordinator" ] && in_slurm_step; then
+    processes="${processes:-$SLURM_NTASKS}"
+    process="${process:-${SLURM_PROCID:-}}"
+  fi
 }
+
+# Without the step (srun), a batch script has the number of tasks of the job and is a single process all the same.
+in_slurm_step() { [ "${SLURM_NTASKS:-1}" -gt 1 ] && [ -n "${SLURM_STEP_NODELIST:-}" ]; }
 
 # How the processes of one run find each other: slurm, env, tpu, or nothing for a run of one process.
 distributed() {
@@ -421,8 +434,7 @@ distributed() {
     echo "$DNN_DISTRIBUTED"
   elif [ -n "$coordinator" ] && [ -n "$processes" ] && [ -n "$process" ]; then
     echo env
-  elif [ "${SLURM_NTASKS:-1}" -gt 1 ] && [ -n "${SLURM_STEP_NODELIST:-}" ]; then
-    # Without the step (srun), a batch script has the number of tasks of the job and is a single process all the same.
+  elif in_slurm_step; then
     echo slurm
   elif [ -n "$coordinator" ]; then
     fail "COORDINATOR_ADDRESS=$coordinator needs NUM_PROCESSES and PROCESS_ID (or JOB_COMPLETION_INDEX) beside it"
@@ -463,7 +475,8 @@ run_module() {
     *:env | *:slurm) fail "$module runs in one process; start it once, on one host" ;;
     *) unset DNN_DISTRIBUTED ;;
   esac
-  # -P: a file in the current directory does not hide a package.
+  # A file in the current directory does not hide a package, neither here nor in what this starts.
+  export PYTHONSAFEPATH=1
   exec "$venv/bin/python" -P -m "dnn_research.$module" "$@"
 }
 

@@ -208,7 +208,8 @@ class Hub:
         self._refused = ""
         try:
             if host in ("localhost", "127.0.0.1", "::1"):
-                self._listener = socket.create_server((host, port), backlog=128)
+                family = socket.AF_INET6 if host == "::1" else socket.AF_INET
+                self._listener = socket.create_server((host, port), family=family, backlog=128)
             else:
                 dual = socket.has_dualstack_ipv6()
                 family = socket.AF_INET6 if dual else socket.AF_INET

@@ -131,6 +131,16 @@ def test_statistics_that_only_evaluation_looks_at(tiny_network):
     assert (found["where"], found["layer"]) == ("statistics", "bn1")
 
 
+def test_what_all_devices_hold_is_counted_once():
+    tree = {"fc": {"bias": np.array([np.nan, 1.0, np.inf], np.float32)}}
+    look = parallel.on_each_device(
+        lambda state, _: inspection._leaves(state, parallel.WHOLE), layout=parallel.WHOLE, state=tree
+    )
+    batch = parallel.shard({"image": np.zeros((2, 1), np.float32)})
+    found = look(parallel.replicate(tree), batch)["fc"]["bias"]
+    assert (float(found["not_finite"]), float(found["largest"])) == (2, 1)
+
+
 @pytest.mark.slow
 def test_the_layer_of_a_deep_plain_network_that_explodes(tmp_path):
     """At step 6 two of its layers take a large step; at step 7 the squares of what they give are beyond float32."""

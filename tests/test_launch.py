@@ -242,6 +242,13 @@ def test_what_was_asked_for_is_remembered(checkout, programs):
     assert plan(checkout, programs, "main")["accelerator"] == "cpu (asked)"
 
 
+def test_what_is_asked_for_where_nothing_is_to_be_installed_is_remembered_too(checkout, programs):
+    made_environment(checkout, accelerator="cpu", because="no NVIDIA driver")
+    assert run(checkout, programs, "--accelerator", "cpu", "main").returncode == 0
+    program(programs / "nvidia-smi", "echo 'CUDA Version: 12.4'")
+    assert plan(checkout, programs, "main")["accelerator"] == "cpu (asked)"
+
+
 def test_other_python_makes_its_own_environment_anew_and_leaves_a_users_alone(checkout, programs):
     fake_python(programs / "python3.13", "3.13.0")
     venv = made_environment(checkout)
@@ -275,6 +282,7 @@ SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}
     [
         ({}, "no"),
         ({**SLURM, "SLURM_STEP_NODELIST": "node[1-4]"}, "slurm"),
+        ({**SLURM, "SLURM_STEP_NODELIST": "node[1-4]", "COORDINATOR_ADDRESS": "node1:5000"}, "env"),
         (SLURM, "no"),  # a batch script before srun
         ({**SLURM, "SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "1"}, "no"),
         ({"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}, "env"),
@@ -326,10 +334,10 @@ def test_exit_status_and_environment_reach_through(checkout, programs, working_p
         "sys.exit(75)\n"
     )
     hosts = {"JAX_COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}
-    done = run(checkout, programs, "--accelerator", "cpu", "main", **hosts)
-    assert (done.returncode, done.stdout) == (75, "env a:1 cpu\n")
     done = run(checkout, programs, "main")
     assert (done.returncode, done.stdout) == (75, "None None None\n")
+    done = run(checkout, programs, "--accelerator", "cpu", "main", **hosts)
+    assert (done.returncode, done.stdout) == (75, "env a:1 cpu\n")
 
 
 @pytest.mark.parametrize(

@@ -247,11 +247,13 @@ def _leaves(tree: Tree, layout: parallel.Layout) -> Tree:
 
     def look(path: tuple[Any, ...], leaf: jax.Array) -> Seen:
         finite = jnp.isfinite(leaf)
+        # As many devices hold the same values.
+        copies = parallel.device_count() // (1 if layout.axis_of(path) is None else layout.towers)
         alone: Tree = leaf
         for entry in reversed(path):
             alone = {entry.key: alone}
         return {
-            "not_finite": parallel.total((~finite).sum(dtype=jnp.float32)),
+            "not_finite": parallel.total((~finite).sum(dtype=jnp.float32)) / copies,
             "norm": parallel.norm(alone, optim.global_norm, layout),
             "largest": parallel.maximum(jnp.abs(jnp.where(finite, leaf, 0.0)).max()),
         }

@@ -12,6 +12,8 @@ from dnn_research.errors import UserError
 from dnn_research.lab.sweep import Outcome, Run, read_outcome
 
 WAIT_SECONDS = 2.0
+# Of a run; submitit's own limit is two.
+LOCAL_MINUTES = 30 * 24 * 60
 
 
 def execute(
@@ -36,13 +38,16 @@ def execute(
     Raises:
         UserError: submitit or the cluster is not there.
     """
+    if cluster == "slurm" and not {"timeout_min", "slurm_time"} & parameters.keys():
+        raise UserError("--cluster=slurm needs a time limit: give --parameter timeout_min=MINUTES, of a run")
+    limits = {"timeout_min": LOCAL_MINUTES} if cluster == "local" else {}
     try:
         submitit = importlib.import_module("submitit")
     except ImportError as error:
         raise UserError(f"--cluster={cluster} needs submitit: pip install -e '.[cluster]' ({error})") from error
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(name="lab", **parameters)
+        executor.update_parameters(**{"name": "lab", **limits, **parameters})
     except (RuntimeError, NameError, ValueError, TypeError) as error:
         raise UserError(f"--cluster={cluster}: {error}") from error
     waiting, running, done = list(runs), {}, []
@@ -50,7 +55,8 @@ def execute(
         free = _free_devices([held for _, held in running.values()], jobs)
         while waiting and len(running) < jobs:
             run, device = waiting.pop(0), free.pop(0)
-            environment = _environment(device) if cluster == "local" else {}
+            # None is the job's own, which Slurm makes of ours.
+            environment = _environment(device) if cluster == "local" else None
             function = submitit.helpers.CommandFunction([*command, "--run", run.name], env=environment, verbose=False)
             running[run] = executor.submit(function), device
         for run, (job, _) in list(running.items()):
@@ -79,6 +85,6 @@ def _free_devices(held: Sequence[int], jobs: int) -> list[int]:
 
 
 def _environment(number: int) -> dict[str, str]:
-    """Local jobs take turns at the GPUs that this process may see; where there are none they share the CPU."""
+    """This process's. Local jobs take turns at the GPUs that it may see; where there are none they share the CPU."""
     visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    return {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} if visible else {}
+    return {**os.environ, **({"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} if visible else {})}

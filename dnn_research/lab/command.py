@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research import recipe, train
+from dnn_research import train
 from dnn_research.errors import UserError, choose, field, read_json
 from dnn_research.lab import cluster, cost, experiment, hparams, ledger, plan, report, results
 from dnn_research.lab.experiment import Experiment
@@ -89,7 +89,7 @@ def _run_one(sweep: Sweep, name: str) -> int:
 
 
 def _measure_networks(sweep: Sweep) -> None:
-    """Writes the cost of the network of every row whose first seed has ended, once, into cost.json.
+    """Writes the cost of the network of every row whose first seed has ended into cost.json, anew for another recipe.
 
     Not of rows that only evaluate: what they do to a picture is not one pass.
     """
@@ -100,7 +100,7 @@ def _measure_networks(sweep: Sweep) -> None:
         if not (first.workdir / "outcome.json").exists():
             continue
         chosen = sweep.recipe_of(first)
-        config = json.dumps(recipe.plain(chosen.config), sort_keys=True)
+        config = json.dumps({key: chosen.config.to_dict()[key] for key in ("task", "model", "data")}, default=str)
         if held.get(row, {}).get("config") != config:
             held[row] = {"config": config, "network": dataclasses.asdict(cost.network(chosen))}
             path.write_text(json.dumps(held, indent=1))

@@ -209,9 +209,9 @@ def _check(experiment: Experiment, module: ModuleType) -> None:
             f"{path}: {len(set(experiment.seeds))} seeds can find nothing among {tests} comparisons; "
             f"SEEDS must hold {needed} to {statistics.MOST_SEEDS}"
         )
-    for seeds in (experiment.seeds, experiment.tuning.seeds if experiment.tuning else ()):
+    for where, seeds in (("SEEDS", experiment.seeds), ("TUNING", experiment.tuning.seeds if experiment.tuning else ())):
         if len(set(seeds)) < len(seeds):
-            raise UserError(f"{path}: SEEDS holds a seed twice, which is no second result: {seeds}")
+            raise UserError(f"{path}: {where} holds a seed twice, which is no second result: {seeds}")
     if experiment.tuning and set(experiment.tuning.seeds) & set(experiment.seeds):
         raise UserError(f"{path}: TUNING must not see the seeds of the verdict")
 

@@ -100,9 +100,8 @@ def _gradient_norms(setup: train.Setup) -> Any:
 
 def _unrolled(recipe: Recipe) -> Recipe:
     """The same network with blocks that can be looked at."""
-    if "scan_blocks" not in recipe.config.model:
-        return recipe
-    return changed(recipe, {"model.scan_blocks": False}, origin="the lab")
+    keys = [key for key in ("scan_blocks", "remat_blocks") if key in recipe.config.model]
+    return changed(recipe, {f"model.{key}": False for key in keys}, origin="the lab")
 
 
 def _ordered(names: Any) -> list[str]:

@@ -292,7 +292,8 @@ def _clock(sweep: Sweep) -> Result:
     """What the rows cost: of their networks, and the seconds of their runs."""
     path = sweep.directory / "cost.json"
     held = read_json(path, "remove it") if path.exists() else {}
-    networks = {row: one["network"] for row, one in held.items() if "network" in one}
+    # Without a config it is of an earlier version.
+    networks = {row: one.get("network", one) for row, one in held.items()}
     seconds = {
         row: [time.run_seconds for run in sweep.runs() if run.row == row and (time := sweep.time(run))]
         for row in sweep.experiment.rows

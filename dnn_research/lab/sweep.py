@@ -166,7 +166,7 @@ class Sweep:
 
         Raises:
             UserError: something that the user can mend: no further run could do better.
-            Interrupted: SIGTERM or SIGINT came; the state of the run is saved.
+            Interrupted: SIGTERM or SIGINT came; the state of the run is saved, or it was not begun.
         """
         compiled, row, signals = train.CompiledSteps(), None, train.Interruption()
         for run in runs:

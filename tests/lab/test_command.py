@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
 from dnn_research.errors import UserError
 from dnn_research.lab import __main__ as lab
-from dnn_research.lab import cost, experiment, plan
-from dnn_research.lab.sweep import Sweep
+from dnn_research.lab import cluster, cost, experiment, plan
+from dnn_research.lab.sweep import Run, Sweep
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,10 @@ def test_parts_of_a_sweep_then_its_report_published(tiny_experiment, tmp_path, c
         (("--experiment", "TINY", "--rows", "plane"), "unknown row of"),
         (("--experiment", "TINY", "--run", "plain/seed_9"), "unknown run of"),
         (("--experiment", "TINY", "--cluster", "slurm", "--parameter", "x"), "--parameter takes NAME=VALUE, not 'x'"),
+        (
+            ("--experiment", "TINY", "--cluster", "slurm"),
+            "--cluster=slurm needs a time limit: give --parameter timeout",
+        ),
         (("--experiment", "TINY", "--cluster", "local", "--jobs", "0"), "--jobs is 0: give 1 or more"),
         (("--experiment", "TINY", "--cluster", "local", "--minutes", "9"), "--minutes is for runs in this process"),
         (("--experiment", "TINY,smoke", "--publish"), "shrunk to a few steps: its results are not published"),
@@ -87,6 +92,20 @@ def test_what_is_wrong_is_one_line(tiny_experiment, tmp_path, capsys, arguments,
     assert lab.main([*words, "--workdir", str(tmp_path / "work")]) == 1
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_local_job_has_the_environment_of_the_command(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("DNN_WORD", "here")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    written = tmp_path / "written"
+    program = (
+        f"import os; open({str(written)!r}, 'w').write(os.environ['DNN_WORD'] + os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    run = Run("plain", 0, tmp_path / "plain")
+    words = {"cluster": "local", "jobs": 1, "parameters": {}, "folder": tmp_path / "jobs"}
+    assert cluster.execute([run], [sys.executable, "-c", program], **words) == [(run, None)]
+    assert written.read_text() == "here2"
 
 
 def test_a_directory_of_another_experiment_is_refused(tiny_experiment, tmp_path, capsys):

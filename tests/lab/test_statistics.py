@@ -88,15 +88,12 @@ def test_the_detectable_effect_is_found_four_times_in_five(seeds, comparisons):
     assert statistics.seeds_for(effect + 0.01, comparisons) <= seeds
 
 
-@pytest.mark.parametrize("seeds", [6, 8, 10])
-def test_the_simulated_power_is_that_of_the_test_that_decides(seeds):
-    """Draw by draw, for the same draws."""
-    draws = 1.0 + np.random.default_rng(statistics._SIMULATION_SEED).standard_normal((statistics._DRAWS, seeds))[:300]
-    found = [statistics.p_different(draw.tolist()) <= 0.0125 for draw in draws]
-    flipped = np.abs(draws) @ statistics._signs(seeds).T
-    p_values = 2 * (flipped >= draws.sum(1, keepdims=True) - 1e-9).mean(1)
-    assert found == (p_values <= 0.0125).tolist()
-    assert statistics._noise(seeds).dtype == statistics._signs(seeds).dtype == np.float64
+@pytest.mark.parametrize(("seeds", "level"), [(6, 0.05), (8, 0.0125), (9, 0.01)])
+def test_the_simulated_power_is_that_of_the_test_that_decides(seeds, level, monkeypatch):
+    draws = np.random.default_rng(3).standard_normal((400, seeds))
+    monkeypatch.setattr(statistics, "_noise", lambda _: draws)
+    found = np.mean([statistics.p_greater((1.0 + draw).tolist()) * 2 <= level for draw in draws])
+    assert statistics._power.__wrapped__(seeds, 1.0, level) == found
 
 
 def test_too_few_seeds_can_find_nothing():
