@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 from dnn_research.errors import Interrupted, UserError, first_line, one_line, said
 
-FIGURES = (".png", ".svg", ".pdf")
-
 
 class _WithDebug(argparse.ArgumentParser):
     """argparse's, with the option that all commands have; a parser of subcommands makes theirs like itself."""
@@ -53,9 +51,12 @@ def config_overrides(rest: Sequence[str], *, allowed: bool = True) -> list[str]:
 
 
 def check_figure(option: str, path: Path, also: Sequence[str] = ()) -> None:
-    """Raises UserError unless the suffix is one of figures: where there is none, matplotlib writes another file."""
-    if path.suffix not in (*FIGURES, *also):
-        raise UserError(f"{option} {path}: give a file {', '.join((*FIGURES, *also)[:-1])} or {(*FIGURES, *also)[-1]}")
+    """Raises UserError unless matplotlib writes the suffix: where there is none, it would write another file."""
+    from matplotlib.backend_bases import FigureCanvasBase  # takes a while to import
+
+    known = [f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes()]
+    if path.suffix.lower() not in (*known, *also):
+        raise UserError(f"{option} {path}: give a file {', '.join(('.png', '.svg', *also))} or .pdf")
 
 
 def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str = "interrupted") -> int:

@@ -42,7 +42,7 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGINT came, and the state was saved; the message says where."""
+    """SIGTERM or SIGINT came, and nothing is lost; the message says where it was saved, or what was not begun."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -167,7 +167,10 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _shown(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    # A list or a tuple, as configs and command lines have them; of one value it is written (256,).
+    return str(annotation).replace("collections.abc.Sequence", "tuple")
 
 
 def _takes_none(annotation: Any) -> bool:

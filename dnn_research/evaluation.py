@@ -67,8 +67,8 @@ class Evaluator:
     ) -> None:
         self.conditions = conditions.conditions(dataset, protocol)
         self._dataset, self.protocol, self._tasks = dataset, protocol, list(tasks)
-        # Of pictures: its reader counts what is damaged in images that are another process's to evaluate.
-        self._shown = dataclasses.replace(dataset)
+        # With a reader of its own, for what it finds damaged may be another process's to count.
+        self._of_pictures = dataclasses.replace(dataset)
         self._batch_size, self._confusion = batch_size, confusion
         self._layouts = [parallel.Layout(task.towers, task.tower_axes) for task in tasks]
         self._single = protocols.single(protocol) if len(self._tasks) == 1 else None
@@ -111,7 +111,7 @@ class Evaluator:
         if self._single is None:
             raise UserError(f"{self.protocol.description} shows several views of an image: pictures need one")
         count = min(count, self._batch_size, self._dataset.num_eval)
-        with self._shown.eval_batches(protocol=self._single, batch_size=count) as batches:
+        with self._of_pictures.eval_batches(protocol=self._single, batch_size=count) as batches:
             return next(batches)["image"]
 
     def _by_one_view(self, protocol: protocols.Protocol, network: Network) -> tuple[dict[str, Any], int, int]:

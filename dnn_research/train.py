@@ -72,7 +72,8 @@ class Training:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"train.clip_norm must be positive or None, not {self.clip_norm}")
         for pair in self.learning_rate_factors:
-            if not (isinstance(pair, tuple) and list(map(type, pair)) in ([str, int], [str, float]) and pair[1] >= 0):
+            known = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+            if not (known and isinstance(pair[1], (int, float)) and pair[1] >= 0):
                 raise UserError(f"train.learning_rate_factors holds (pattern, factor >= 0) pairs, not {pair!r}")
 
     def frozen(self, name: str) -> bool:

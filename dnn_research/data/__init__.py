@@ -120,7 +120,7 @@ def create(
         class_names=opened.class_names,
         image_shape=(image_size, image_size, channels),
         train_split=train_split,
-        eval_split=eval_split,
+        eval_split=f"{eval_split}{opened.held_out}",
         train_examples=opened.split(train_split),
         eval_examples=opened.split(eval_split),
         skip_damaged=damaged == "skip",

@@ -23,7 +23,7 @@ from dnn_research.errors import UserError
 Index = dict[str, np.ndarray]
 
 # Of the layout of an index file.
-VERSION = 2
+VERSION = 1
 STAMPS = "stamps"
 
 

@@ -59,9 +59,8 @@ def open_folder(path: str, *, channels: int, holdout_fraction: float, holdout_se
     name = root.resolve().name
     return Source(
         name=name,
-        version=layout.full_version(
-            arranged.version, arranged.splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed
-        ),
+        version=arranged.version,
+        held_out=layout.held_out(arranged.splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed),
         class_names=arranged.class_names,
         split=lambda split: layout.choose_split(split, splits, name),
     )

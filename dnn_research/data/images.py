@@ -127,10 +127,7 @@ def _decode_pillow(encoded: bytes, channels: int, kinds: tuple[str, ...]) -> np.
         raise ValueError("its first bytes are of no known format") from None
     with file:
         formats.check_size(*file.size)
-        if file.mode.startswith("I;16"):
-            gray = _to_8_bits(np.asarray(file))
-            return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
-        if file.format == "PPM" and file.mode == "I":
+        if file.mode.startswith("I;16") or (file.format == "PPM" and file.mode == "I"):
             gray = _to_8_bits(np.asarray(file).astype(np.uint16))
             return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
         if file.mode in ("I", "F"):

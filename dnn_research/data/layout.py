@@ -6,6 +6,7 @@ CLASS/.../image, of which a part is held out for evaluation. Classes are the nam
 
 import dataclasses
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -141,21 +142,32 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
     tops = sorted({part[0] for part in parts if part[0].lower() in NEAREST and len(part) > 2})
     depth = 1 if tops else 0
     members: dict[str, list[int]] = {top: [] for top in tops} or {"": []}
+    # What is evaluated is there; else it would be held out of what is left, whatever else there is.
+    whole = any(top.lower() in VALIDATION + TEST for top in tops)
+    left_out: dict[str, int] = {}
     for number, part in enumerate(parts):
         if len(part) < 2:
             raise UserError(f"{where} has the image {names[number]} in no folder: put it into a folder of its class")
         split = part[0] if depth else ""
-        if len(part) < depth + 2 or split not in members:
+        if split in members and len(part) > depth + 1:
+            members[split].append(number)
+        elif split in members or (len(part) > 2 and not whole):
             raise UserError(
                 f"{where} has the splits {', '.join(tops)} and the image {names[number]}, which is in no class of "
                 "theirs: put it into a class folder, or elsewhere"
             )
-        members[split].append(number)
+        else:
+            left_out[split] = left_out.get(split, 0) + 1
+    for folder, count in left_out.items():
+        logging.getLogger(__name__).info(
+            "Left out of %s: %s, %s images in no class of a split", where, folder, f"{count:,}"
+        )
     classes = {split: sorted({parts[i][depth] for i in numbers}) for split, numbers in members.items()}
     for folder in sorted(folders):
         part = folder.split("/")
         split = part[0] if depth else ""
-        if tops and len(part) == 1 and split not in tops and split.lower() in NEAREST:
+        empty = len(part) == 1 and split.lower() in NEAREST and split not in (*tops, *left_out)
+        if tops and empty and not whole:
             raise UserError(f"{where}: the split folder {folder} has no images: fill or remove it")
         if len(part) == depth + 1 and split in classes and part[-1] not in classes[split] and part[-1][:1] != ".":
             raise UserError(f"{where}: the class folder {folder} has no images: fill or remove it")
@@ -163,7 +175,7 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
     class_names = classes[first]
     for name in class_names:
         if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
-            raise UserError(f"{where}: the class folder {name!r} has a name that is no text in UTF-8: rename it")
+            raise UserError(f"{where}: the class folder {name!r} has a name that is no line of text: rename it")
     for split, there in classes.items():
         if there != class_names:
             missing, unknown = sorted(set(class_names) - set(there)), sorted(set(there) - set(class_names))
@@ -307,8 +319,6 @@ def _lacks_evaluation(splits: Iterable[str]) -> bool:
     return len(held) == 1 and held[0] not in VALIDATION + TEST
 
 
-def full_version(version: str, splits: Iterable[str], *, holdout_fraction: float, holdout_seed: int) -> str:
-    """The version of a data set, with what is held out of it where a part is: results on other parts do not compare."""
-    if not _lacks_evaluation(splits):
-        return version
-    return f"{version}, {holdout_fraction:g} held out by seed {holdout_seed}"
+def held_out(splits: Iterable[str], *, holdout_fraction: float, holdout_seed: int) -> str:
+    """What is told of an evaluation split that is a part of the others; nothing where it is one of its own."""
+    return f" ({holdout_fraction:g} held out by seed {holdout_seed})" if _lacks_evaluation(splits) else ""

@@ -84,9 +84,8 @@ def open_npz(path: str, *, channels: int, holdout_fraction: float, holdout_seed:
         checksum = zlib.crc32(np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images), checksum))
     return Source(
         name=file.stem,
-        version=layout.full_version(
-            f"{checksum:08x}", splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed
-        ),
+        version=f"{checksum:08x}",
+        held_out=layout.held_out(splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed),
         class_names=tuple(str(label) for label in range(num_classes)),
         split=lambda split: layout.choose_split(split, opened, file.stem),
     )

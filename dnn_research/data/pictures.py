@@ -124,7 +124,9 @@ def write(path: Path, picture: Picture, *, overwrite: bool) -> None:
     animation: dict[str, Any] = {}
     if len(made) > 1:
         animation = {"save_all": True, "append_images": made[1:], "duration": list(picture.durations)}
-        animation |= {} if picture.loop is None else {"loop": picture.loop}
+        # Other formats than GIF run for ever unless they say how often.
+        loop = 1 if picture.loop is None and _format(path) != "GIF" else picture.loop
+        animation |= {} if loop is None else {"loop": loop}
     quality = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     # Written aside and moved into place: whoever looks sees a whole file.
     aside = path.with_name(f".{path.name}.tmp")

@@ -32,7 +32,7 @@ class Dataset:
         class_names: the name of each label.
         image_shape: (height, width, channels) of the images in a batch.
         train_split: name of the training split.
-        eval_split: name of the evaluation split.
+        eval_split: name of the evaluation split, with what is told of it where it was held out.
         train_examples: the training split.
         eval_examples: the evaluation split.
         skip_damaged: whether damaged examples are left out and counted, or else end the run.

@@ -60,12 +60,15 @@ class Source:
         version: as the data set counts it, such as '1.0.0'.
         class_names: the name of each label; none where the examples have no labels (all are 0 then).
         split: gives the examples of a split by its name; raises UserError if there is none.
+        held_out: what is told of the evaluation split where it was held out of another: results on other parts do not
+            compare.
     """
 
     name: str
     version: str
     class_names: tuple[str, ...]
     split: Callable[[str], Examples]
+    held_out: str = ""
 
 
 class Cached:

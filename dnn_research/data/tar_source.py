@@ -87,7 +87,7 @@ def open_tar(path: str, *, channels: int, holdout_fraction: float, holdout_seed:
     folders: list[str] = []
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for number, (split, tar) in enumerate(tars.items()):
-        index = files.cached_index("tar", [tar], lambda tar=tar: index_tar(tar))
+        index = files.cached_index("tar without links", [tar], lambda tar=tar: index_tar(tar))
         own, inside = files.split_names(index["names"]), files.split_names(index["folders"])
         if not own:
             raise UserError(f"{tar} holds no images")
@@ -111,9 +111,8 @@ def open_tar(path: str, *, channels: int, holdout_fraction: float, holdout_seed:
     name = "imagenet2012" if set(IMAGENET_SPLITS) <= {tar.name for tar in paths} else root.resolve().stem
     return Source(
         name=name,
-        version=layout.full_version(
-            arranged.version, arranged.splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed
-        ),
+        version=arranged.version,
+        held_out=layout.held_out(arranged.splits, holdout_fraction=holdout_fraction, holdout_seed=holdout_seed),
         class_names=arranged.class_names,
         split=lambda split: layout.choose_split(split, splits, name),
     )
@@ -166,7 +165,11 @@ def _members(file: IO[bytes], path: pathlib.Path, folder: str, base: int) -> Ite
                 hidden = any(part.startswith(".") for part in name.split("/"))
                 if member.isdir() and not hidden:
                     yield folder + name, member, 0
-                if (member.issym() or member.islnk()) and not hidden and not name.endswith(layout.OTHER_SUFFIXES):
+                if (
+                    (member.issym() or member.islnk())
+                    and not hidden
+                    and not name.lower().endswith(layout.OTHER_SUFFIXES)
+                ):
                     raise UserError(
                         f"{place}: the member {name} is a link, and what it leads to is not read: make the tar with "
                         "tar --dereference --hard-dereference"

@@ -147,13 +147,14 @@ class MobileNet(nn.Module):
     ) -> Array:
         """A convolution with its normalization and activation."""
         even, odd, epsilon, decay = LINEAGES[self.lineage]
-        height, width = (odd if size % 2 else even for size in x.shape[1:3])
+        height, width = x.shape[1:3]
+        strided = (odd if height % 2 else even, odd if width % 2 else even)
         around = (kernel // 2, kernel // 2)
         layer = Conv(
             features,
             (kernel, kernel),
             (stride, stride),
-            (height, width) if stride == 2 else (around, around),
+            strided if stride == 2 else (around, around),
             groups=groups,
             use_bias=False,
             kernel_init=self._draw,

@@ -59,7 +59,7 @@ def draw(workdirs: Sequence[Path]) -> matplotlib.figure.Figure:
             steps, values = zip(*points, strict=True) if points else ((), ())
             if key == "top1_accuracy":
                 values = [100 * (1 - value) for value in values]
-            # Matplotlib hides labels that begin with a line, and sets what is between dollars as mathematics.
+            # Matplotlib hides labels that begin with an underscore, and sets what is between dollars as mathematics.
             shown = f"./{label}" if label.startswith("_") else label
             axis.plot(
                 steps,

@@ -82,16 +82,17 @@ def import_weights(wanted: Import, say: Say) -> None:
             if path in given and config[section][key] != value:
                 raise UserError(f"the weights call for {path}={value}, not {config[section][key]}; leave it out")
             config[section][key] = value
-        classes = _classes(convention, config.model.to_dict(), arrays)
+        classes = _classes(convention, {**defaults, **config.model.to_dict()}, arrays)
         if config.model.num_classes is None:
             config.model.num_classes = classes
     fields = config.model.to_dict()
     network = models.create(**fields)
-    conventions.check_form(convention, _every_field(network), arrays)
+    every_field = _every_field(network)
     size = _image_size(config.to_dict())
     shapes = {"/".join(path): leaf.shape for path, leaf in _flat(models.shapes(network, (size, size, 3))).items()}
     try:
-        ours = conventions.to_ours(convention, fields, arrays, shapes)
+        conventions.check_form(convention, every_field, arrays)
+        ours = conventions.to_ours(convention, every_field, arrays, shapes)
     except UserError as error:
         raise UserError(f"{wanted.file}: {error}; nothing was written") from error
 
@@ -102,7 +103,7 @@ def import_weights(wanted: Import, say: Say) -> None:
         "sha256": digest,
         "lineage": wanted.lineage,
         "arrays": len(arrays),
-        "left_out": sorted(set(arrays) - {entry.theirs for entry in convention.entries(fields)}),
+        "left_out": sorted(set(arrays) - {entry.theirs for entry in convention.entries(every_field)}),
         "channels": convention.channels,
         "mean": list(convention.mean),
         "std": list(convention.std),
@@ -130,7 +131,7 @@ def import_weights(wanted: Import, say: Say) -> None:
     overrides = _as_overrides(recipe.config.to_dict(), config.to_dict())
     words = " ".join([wanted.config, *(f"--{override}" for override in wanted.overrides), *overrides])
     command = f"python -m dnn_research.main --config {words}"
-    layers = [entry.ours.split("/")[1] for entry in convention.entries(fields)]
+    layers = [entry.ours.split("/")[1] for entry in convention.entries(every_field)]
     heads = sorted({layers[-1], *(layer for layer in layers if layer.startswith("aux"))})
     classes = f"--config.model.num_classes={fields['num_classes']}"
     start = f"--config.checkpoint.init_from={wanted.workdir} --config.checkpoint.init_exclude={','.join(heads)}"
@@ -191,7 +192,7 @@ def certify(workdir: Path, output: Path | None, peer: comparison.Peer | None, sa
     images = fixed_images(2, size, data["channels"])
     compared = None
     if peer is not None:
-        compared = comparison.compare(peer, run.get("imported"), model, _fields(run), variables, images)
+        compared = comparison.compare(peer, run.get("imported"), model, _every_field(model), variables, images)
     logits = np.asarray(jax.jit(lambda v, x: model.apply(v, x))(variables, jnp.asarray(images)))
     leaves = {"/".join(path): np.asarray(leaf) for path, leaf in sorted(_flat(variables).items())}
     certificate = {

@@ -355,8 +355,12 @@ def _resnet_fields(stride_in: str) -> Callable[[Mapping[str, np.ndarray]], dict[
     return fields
 
 
-def _googlenet_fields(variant: str, heads: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
-    return lambda arrays: {"variant": variant, "aux_heads": any(name.startswith(heads) for name in arrays)}
+def _googlenet_fields(variant: str, heads: str, *, lrn: bool) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+    return lambda arrays: {
+        "variant": variant,
+        "aux_heads": any(name.startswith(heads) for name in arrays),
+        "lrn": lrn,
+    }
 
 
 def _mobilenet_fields(lineage: str, first: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
@@ -386,6 +390,16 @@ HALF = (127.5, 127.5, 127.5)
 TRACKED = r".*\.num_batches_tracked$"
 _TORCH_RESNET = Convention(_torch_resnet, _resnet_fields("3x3"), IMAGENET_MEAN, IMAGENET_STD, ignored=TRACKED)
 _BGR = {"mean": CAFFE_MEAN, "std": ONES, "channels": "bgr"}
+# Fields that are None in ours are as the variant has them, which is as theirs is.
+_CAFFE_LRN = {
+    "lrn": True,
+    "lrn_size": 5,
+    "lrn_k": 1.0,
+    "lrn_alpha": 1e-4,
+    "lrn_beta": 0.75,
+    "lrn_scaling": "mean",
+    "lrn_across_towers": True,
+}
 _ALEXNET = {"stem": "imagenet", "activation": "relu", "overlapping_pooling": True}
 
 CONVENTIONS: dict[str, dict[str, Convention]] = {
@@ -397,7 +411,9 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
             _torch_vgg, _vgg_fields, IMAGENET_MEAN, IMAGENET_STD, first="params/conv1_1/kernel", ignored=TRACKED
         ),
         # The published weights were converted from TensorFlow's: `transform_input` brings images to [-1, 1].
-        "googlenet": Convention(_torch_googlenet, _googlenet_fields("torchvision", "aux"), HALF, HALF, ignored=TRACKED),
+        "googlenet": Convention(
+            _torch_googlenet, _googlenet_fields("torchvision", "aux", lrn=False), HALF, HALF, ignored=TRACKED
+        ),
         "resnet": _TORCH_RESNET,
     },
     "timm": {
@@ -420,12 +436,14 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
     },
     # The means of VGG's authors, which the zoo's networks without a mean image take too.
     "caffe": {
-        "alexnet": Convention(_caffe_alexnet, _constant(**_ALEXNET, lrn=True), **_BGR, variants=("caffe", "caffenet")),
+        "alexnet": Convention(
+            _caffe_alexnet, _constant(**_ALEXNET, **_CAFFE_LRN), **_BGR, variants=("caffe", "caffenet")
+        ),
         "vgg": Convention(_caffe_vgg, _vgg_fields, **_BGR, first="params/conv1_1/kernel"),
         "nin": Convention(_caffe_nin, _constant(variant="imagenet", mlpconv=True, head="gap"), **_BGR),
         "googlenet": Convention(
             _caffe_googlenet,
-            _googlenet_fields("paper", "loss1"),
+            _googlenet_fields("paper", "loss1", lrn=True),
             mean=(123.0, 117.0, 104.0),
             std=ONES,
             channels="bgr",
@@ -507,7 +525,9 @@ def check_form(held: Convention, fields: Fields, theirs: Mapping[str, np.ndarray
     """
     if held.variants and fields["variant"] not in held.variants:
         wanted = " or ".join(held.variants)
-        raise UserError(f"the lineage's network is model.variant={wanted}, not {fields['variant']}")
+        raise UserError(
+            f"the lineage's network is model.variant={wanted}, not {fields['variant']}: the recipe has a word for it"
+        )
     for field, value in held.fields(theirs).items():
         same = fields[field] is None or fields[field] == value
         # A basic block has one place for its stride.

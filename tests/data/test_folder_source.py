@@ -117,7 +117,8 @@ def test_parts_of_splits(create, tmp_path):
             ("bus/s/1.png", "car/s/1.png", "train/s/1.png"),
             "has the splits train and the image bus/s/1.png, which is in",
         ),
-        (("train/a/1.png", "train/a\n/1.png"), r"the class folder 'a\\n' has a name that is no text in UTF-8"),
+        (("bus/1.png", "train/1.png", "train/extra/2.png"), "has the splits train and the image train/1.png, which is"),
+        (("train/a/1.png", "train/a\n/1.png"), r"the class folder 'a\\n' has a name that is no line of text"),
         (("train/a/1.png", "val/a/1.png", "train/a/photo"), "has train/a/photo, whose name is not that of an image"),
         (("a/1.png", "b/1.png"), "no class has two images"),
     ],
@@ -143,17 +144,34 @@ def test_split_folder_without_images(create, tmp_path):
         create(source=f"folder:{root}", eval_split="validation")
 
 
-def test_what_is_held_out_is_part_of_the_version(create, tmp_path):
+def test_what_is_in_no_class_beside_whole_splits_is_left_out_and_told(create, tmp_path, caplog):
+    root = fill(tmp_path, *SPLITS, "test/1.png", "test/2.png", "docs/logo.png", "raw/old/1.png")
+    (root / "testing").mkdir()
+    with caplog.at_level("INFO"):
+        dataset = create(source=f"folder:{root}", eval_split="validation")
+    assert (dataset.num_train, dataset.num_eval, dataset.class_names) == (3, 2, ("Dog", "cat"))
+    told = [message.partition(": ")[2] for message in caplog.messages if message.startswith("Left out of")]
+    assert sorted(told) == [f"{folder} images in no class of a split" for folder in ("docs, 1", "raw, 1", "test, 2")]
+
+
+def test_unlabelled_images_do_not_keep_a_part_from_being_held_out(create, tmp_path):
+    root = fill(tmp_path, *(f"train/a/{number}.png" for number in range(8)), "test/1.png")
+    dataset = create(source=f"folder:{root}", eval_split="validation", holdout_fraction=0.25)
+    assert (dataset.num_train, dataset.num_eval) == (6, 2)
+
+
+def test_results_on_other_parts_that_are_held_out_do_not_compare(create, tmp_path):
     root = fill(tmp_path, *(f"a/{number}.png" for number in range(8)))
-    versions = {
-        create(source=f"folder:{root}", eval_split="validation", holdout_fraction=0.25, holdout_seed=seed).version
+    opened = [
+        create(source=f"folder:{root}", eval_split="validation", holdout_fraction=0.25, holdout_seed=seed)
         for seed in (0, 1)
-    }
-    assert {version.partition(", ")[2] for version in versions} == {
-        "0.25 held out by seed 0", "0.25 held out by seed 1",
-    }  # fmt: skip
+    ]
+    assert [one.eval_split for one in opened] == [
+        "validation (0.25 held out by seed 0)", "validation (0.25 held out by seed 1)",
+    ]  # fmt: skip
+    assert opened[0].version == opened[1].version  # a run that is resumed goes by it
     fill(root / "whole", *SPLITS)
-    assert "," not in create(source=f"folder:{root / 'whole'}", eval_split="validation").version
+    assert create(source=f"folder:{root / 'whole'}", eval_split="validation").eval_split == "validation"
 
 
 def test_folder_that_is_not_there(create, tmp_path):

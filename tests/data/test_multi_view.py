@@ -143,7 +143,7 @@ def test_parse_takes_parameters_and_what_is_lacking_from_the_recipe():
         ("dense(scale=(56,))", "dense has no parameter 'scale'; did you mean 'scales'"),
         ("ten_crop", "'ten_crop' needs eval.resize"),
         ("dense", "'dense' needs eval.scales"),
-        ("dense(scales=48)", "dense.scales cannot be 48: it takes"),
+        ("dense(scales=48)", "dense.scales cannot be 48: it takes tuple"),
         ("dense(scales=(56.5,))", "dense.scales cannot be (56.5,): it takes"),
         ("ten_crop(resize=56.5)", "ten_crop.resize cannot be 56.5: it takes"),
         ("single_crop(resize=56,flip='no')", "single_crop.flip cannot be 'no': it takes"),

@@ -77,6 +77,8 @@ def test_a_gif_that_plays_once_still_does(tmp_path):
     assert picture.loop is None
     pictures.write(tmp_path / "b.gif", picture, overwrite=False)
     assert pictures.read(tmp_path / "b.gif").loop is None
+    pictures.write(tmp_path / "b.webp", picture, overwrite=False)
+    assert pictures.read(tmp_path / "b.webp").loop == 1
 
 
 def test_the_second_picture_of_a_cameras_file_is_no_frame(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +111,8 @@ def test_every_torch_layout_comes_back_from_ours(recording):
         ("vgg", {"pooling": "average"}, "torchvision", "has model.pooling=max, this one average"),
         ("vgg", {"width_factor": 0.125}, "torchvision", "over 512 maps of 7x7, this network's has 3,136 inputs"),
         ("alexnet", {"variant": "paper"}, "caffe", "is model.variant=caffe or caffenet, not paper"),
+        ("alexnet", {"variant": "caffe", "lrn_k": 2.0}, "caffe", "has model.lrn_k=1.0, this one 2.0"),
+        ("googlenet", {"lrn": False}, "caffe", "has model.lrn=True, this one False"),
         ("alexnet", {"variant": "torchvision", "lrn": True}, "torchvision", "has model.lrn=False, this one True"),
         ("googlenet", {"batch_norm": True}, "torchvision", "has model.variant=torchvision, this one paper"),
         ("resnet", {"depth": 18, "residual": False}, "torchvision", "differ in batch_stats/stage3/block1/shortcut_bn"),
@@ -140,6 +143,19 @@ def test_a_recipe_need_not_name_what_is_by_default_as_the_weights_want_it(tmp_pa
     assert command.main(["import", *words, "--config", "configs/finetune.py"]) == 0
     said = capsys.readouterr().out
     assert "--config.model.residual" not in said and "--config.model.depth=18" in said
+
+
+def test_a_recipe_may_leave_out_what_tells_which_arrays_there_are(tmp_path, capsys):
+    network = models.create("vgg", variant="A")
+    held, every_field = conventions.convention("torchvision", "vgg"), bridge._every_field(network)
+    layout = conventions.layout(held, every_field, shapes_of(network))
+    files.write_safetensors(tmp_path / "a.safetensors", {n: np.zeros(shape, "f4") for n, shape in layout.items()}, {})
+    text = (Path("configs/vgg16.py")).read_text()
+    assert "    config.model.batch_norm = False\n" in text
+    (tmp_path / "vgg.py").write_text(text.replace("    config.model.batch_norm = False\n", ""))
+    words = ["--file", str(tmp_path / "a.safetensors"), "--lineage", "torchvision", "--workdir", str(tmp_path / "run")]
+    assert command.main(["import", *words, "--config", f"{tmp_path / 'vgg.py'}:A"]) == 0
+    assert "132,863,336 parameters" in capsys.readouterr().out
 
 
 def test_a_network_that_a_lineage_lacks_is_one_line():

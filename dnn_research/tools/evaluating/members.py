@@ -102,11 +102,9 @@ def evaluate(members: Sequence[Member], wanted: Sequence[MultiView], batch_size:
                 raise UserError(
                     f"{member.folder} has data.{key}={theirs}, {first.folder} has {ours}: an ensemble sees one data set"
                 )
-        if member.dataset.version != first.dataset.version:
-            raise UserError(
-                f"{member.folder} sees {member.dataset.name} {member.dataset.version}, {first.folder} "
-                f"{first.dataset.version}: an ensemble sees one data set"
-            )
+        theirs, ours = (f"{one.dataset.version}, split {one.dataset.eval_split}" for one in (member, first))
+        if theirs != ours:
+            raise UserError(f"{member.folder} sees {theirs}; {first.folder} {ours}: an ensemble sees one data set")
         if member.classes != first.classes:
             raise UserError(f"{member.folder} has {member.classes} classes, {first.folder} has {first.classes}")
     evaluators = [

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -187,6 +188,11 @@ def by_optimization(known: argparse.Namespace) -> Paint:
         )  # fmt: skip
         if longest > LARGEST:
             raise UserError(f"{name}: {longest} pixels are too many to optimize; --size 512 scales it down")
+        # With the folder, for two folders may have a picture of one name.
+        shown = re.sub(r"[^\w.-]+", "_", "/".join(Path(name).parts[-2:]))
+        there = sorted(known.progress.glob(f"{shown}_*.png")) if known.progress and not known.overwrite else []
+        if there:
+            raise UserError(f"{there[0]} exists; give another --progress, or --overwrite")
         start = time.perf_counter()
 
         def report(number: int, losses: dict[str, float], picture: Callable[[], np.ndarray]) -> None:
@@ -200,10 +206,7 @@ def by_optimization(known: argparse.Namespace) -> Paint:
                 if known.progress is not None:
                     known.progress.mkdir(parents=True, exist_ok=True)
                     still = pictures.Picture((picture(),), (None,))
-                    path, _, frame = name.partition(", frame ")
-                    of = f"_frame{frame.split()[0]}" if frame else ""
-                    target = known.progress / f"{Path(path).stem}{of}_{number:05d}.png"
-                    pictures.write(target, still, overwrite=known.overwrite)
+                    pictures.write(known.progress / f"{shown}_{number:05d}.png", still, overwrite=True)
 
         return pixels.optimize(image, images, mixture, goal, options, report)
 
