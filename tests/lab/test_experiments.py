@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dnn_research import recipe, train
@@ -55,7 +56,7 @@ def test_a_row_differs_in_its_declared_paths_alone(spec):
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
 def test_every_row_builds(spec):
-    """Shapes alone; without their data, the paper's networks are built for synthetic images of the same size."""
+    """Shapes alone, and one image; without their data, the paper's networks are built for synthetic images."""
     held = experiment.load(spec)
     for row in held.rows:
         loaded = held.load(row, 0)
@@ -64,8 +65,17 @@ def test_every_row_builds(spec):
             without_files["task.loss_network.weights"] = "random"
         with loaded.config.unlocked():
             recipe.apply(loaded.config, without_files, origin="test")
-        params, _ = train.set_up(loaded).task.shapes()
+        setup = train.set_up(loaded)
+        params, _ = setup.task.shapes()
         assert params
+        data_set, protocol = setup.dataset, setup.evaluator.protocol
+        shape = data_set.image_shape
+        # ImageNet's pictures are no squares, and of another size than the network's.
+        photograph = np.zeros((375, 500, shape[2]), np.uint8)
+        image = photograph if held.scale == "paper" and shape[0] > 64 else data_set.train_examples[0][0]
+        shown = data_set.augment(image, np.random.default_rng(0), image_size=shape[0], fill=data_set.fill)
+        assert shown["image"].shape == shape, row
+        assert protocol.views(image, fill=data_set.fill), row
 
 
 def test_every_claim_of_the_list_has_an_experiment():
