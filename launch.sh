@@ -372,13 +372,23 @@ lock() {
   fi
 }
 
+# Whether what is installed was not asked for before and is now.
+asked_anew() {
+  [ -n "$asked_accelerator" ] && [ "$accelerator" = "$stamp_accelerator" ] && [ "$stamp_because" != asked ]
+}
+
 set_up() {
   read_stamp
   choose_accelerator
   if is_ready; then
-    if [ -n "$asked_accelerator" ] && [ "$accelerator" = "$stamp_accelerator" ] && [ "$stamp_because" != asked ]; then
-      target="$accelerator"
-      write_stamp
+    if asked_anew && [ -w "$venv" ] && [ -w "$root" ]; then
+      lock
+      read_stamp
+      if is_ready && asked_anew; then
+        target="$accelerator"
+        write_stamp
+      fi
+      exec 9>&-
     fi
     return
   fi

@@ -5,7 +5,7 @@ every 8 epochs, the averaged parameters are evaluated, auxiliary classifiers cou
 weight decay are not in the paper: they are those of Caffe's bvlc_googlenet (32, 0.01, 2e-4), as are the 250 epochs of
 its solver with the paper's schedule (its quick solver takes 60, and another schedule).
 Published: 10.07 % top-5 error by one crop, 9.15 % by 10, 7.89 % by 144, one network (table 3); 31.3 / 11.1 % top-1 /
-top-5 by one crop (bvlc_googlenet).
+top-5 by one crop (bvlc_googlenet, by its quick solver).
 By the paper's protocols: python -m dnn_research.tools.evaluate --workdir runs/googlenet --ema \
     --protocols single_crop,ten_crop,googlenet_crops; an ensemble of 7 with as many --workdir.
 `:batch_norm` normalizes every convolution; `:torchvision` is that library's network.

@@ -54,7 +54,8 @@ def check_figure(option: str, path: Path, also: Sequence[str] = ()) -> None:
     """Raises UserError unless matplotlib writes the suffix: where there is none, it would write another file."""
     from matplotlib.backend_bases import FigureCanvasBase  # takes a while to import
 
-    known = [f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes()]
+    # PGF needs LaTeX.
+    known = [f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes() if kind != "pgf"]
     if path.suffix.lower() not in (*known, *also):
         raise UserError(f"{option} {path}: give a file {', '.join(('.png', '.svg', *also))} or .pdf")
 

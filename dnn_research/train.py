@@ -255,6 +255,11 @@ def set_up(recipe: Recipe, workdir: Path | None = None) -> Setup:
     if plateau:
         watched["schedule.metric"] = plateau.metric
     for field, metric in watched.items():
+        if metric.startswith("eval_ema/") and not training.ema_decay:
+            raise UserError(
+                f"{field} is {metric}, of the moving average, which train.ema_decay=0 leaves out: take "
+                f"{metric.replace('eval_ema', 'eval')}"
+            )
         choose({f"{split}/{name}": name for split in training.splits for name in task.names}, metric, field)
     if recording.profile_steps and recording.profile_steps[0] > total_steps:
         raise UserError(f"record.profile_steps {recording.profile_steps} begins after the run's {total_steps} steps")

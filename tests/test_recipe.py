@@ -104,6 +104,12 @@ def test_a_wrong_file_or_word_lists_what_there_is(tmp_path):
         recipe.load(str(tmp_path / "broken.py"))
 
 
+def test_a_metric_of_averages_that_are_not_kept_is_told():
+    loaded = recipe.load(str(ROOT / "configs/mobilenet.py:smoke"), ["train.ema_decay=0"])
+    with pytest.raises(UserError, match=r"which train\.ema_decay=0 leaves out: take eval/top1_accuracy"):
+        train.set_up(loaded)
+
+
 def test_differences_name_key_and_both_values():
     before, after = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
     assert recipe.differences(before, after) == {"a.b": "1 -> 3", "a.c": "2 -> (absent)", "d": "(absent) -> 4"}

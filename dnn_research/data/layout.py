@@ -1,7 +1,8 @@
 """Splits and classes of images that lie in folders, on a disk or inside a tar, by their names alone.
 
 Two layouts are known: SPLIT/CLASS/.../image, with the splits that people name train, val, test and so on, and
-CLASS/.../image, of which a part is held out for evaluation. Classes are the names of their folders, sorted.
+CLASS/.../image, of which a part is held out for evaluation. Classes are the names of their folders, sorted. Beside
+splits for training and evaluation, folders without classes are left out, as unlabelled test images are, and named.
 """
 
 import dataclasses
@@ -142,7 +143,7 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
     tops = sorted({part[0] for part in parts if part[0].lower() in NEAREST and len(part) > 2})
     depth = 1 if tops else 0
     members: dict[str, list[int]] = {top: [] for top in tops} or {"": []}
-    # What is evaluated is there; else it would be held out of what is left, whatever else there is.
+    # Whether all is there; else a part is held out, and another folder may be a class or a split that is not whole.
     whole = any(top.lower() in VALIDATION + TEST for top in tops)
     left_out: dict[str, int] = {}
     for number, part in enumerate(parts):
@@ -151,7 +152,7 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
         split = part[0] if depth else ""
         if split in members and len(part) > depth + 1:
             members[split].append(number)
-        elif split in members or (len(part) > 2 and not whole):
+        elif split in members or split.lower() in TRAINING + VALIDATION or not (whole or split.lower() in TEST):
             raise UserError(
                 f"{where} has the splits {', '.join(tops)} and the image {names[number]}, which is in no class of "
                 "theirs: put it into a class folder, or elsewhere"
@@ -159,7 +160,7 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
         else:
             left_out[split] = left_out.get(split, 0) + 1
     for folder, count in left_out.items():
-        logging.getLogger(__name__).info(
+        logging.getLogger(__name__).warning(
             "Left out of %s: %s, %s images in no class of a split", where, folder, f"{count:,}"
         )
     classes = {split: sorted({parts[i][depth] for i in numbers}) for split, numbers in members.items()}
@@ -167,7 +168,8 @@ def arrange(names: Sequence[str], folders: Iterable[str], where: str) -> Arrange
         part = folder.split("/")
         split = part[0] if depth else ""
         empty = len(part) == 1 and split.lower() in NEAREST and split not in (*tops, *left_out)
-        if tops and empty and not whole:
+        taken = any(top.lower() in VALIDATION for top in tops) if split.lower() in VALIDATION else whole
+        if tops and empty and not taken:
             raise UserError(f"{where}: the split folder {folder} has no images: fill or remove it")
         if len(part) == depth + 1 and split in classes and part[-1] not in classes[split] and part[-1][:1] != ".":
             raise UserError(f"{where}: the class folder {folder} has no images: fill or remove it")

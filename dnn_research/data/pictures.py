@@ -34,13 +34,13 @@ class Picture:
         frames: uint8 [h, w, 3] each, RGB, upright.
         alphas: uint8 [h, w], the opacity of each frame; None where all is opaque.
         durations: of each frame in milliseconds; empty for a still picture.
-        loop: how often an animation runs, 0 for ever; None: its file does not say, which a GIF means by once.
+        plays: how often an animation runs, 0 for ever.
     """
 
     frames: tuple[np.ndarray, ...]
     alphas: tuple[np.ndarray | None, ...]
     durations: tuple[int, ...] = ()
-    loop: int | None = None
+    plays: int = 0
 
 
 def read(path: Path) -> Picture:
@@ -90,10 +90,11 @@ def _frames(file: Image.Image) -> Picture:
         frames.append(frame)
         alphas.append(alpha)
         durations.append(int(file.info.get("duration", 100)))
-    loop = file.info.get("loop")
-    return Picture(
-        tuple(frames), tuple(alphas), tuple(durations) if animated else (), None if loop is None else int(loop)
-    )
+    # A GIF counts how often it is repeated, and without a count it is not; others count how often they run.
+    plays = int(file.info.get("loop", 0))
+    if file.format == "GIF" and (plays or "loop" not in file.info):
+        plays += 1
+    return Picture(tuple(frames), tuple(alphas), tuple(durations) if animated else (), plays)
 
 
 def _rgb(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
@@ -124,9 +125,10 @@ def write(path: Path, picture: Picture, *, overwrite: bool) -> None:
     animation: dict[str, Any] = {}
     if len(made) > 1:
         animation = {"save_all": True, "append_images": made[1:], "duration": list(picture.durations)}
-        # Other formats than GIF run for ever unless they say how often.
-        loop = 1 if picture.loop is None and _format(path) != "GIF" else picture.loop
-        animation |= {} if loop is None else {"loop": loop}
+        if _format(path) != "GIF":
+            animation["loop"] = picture.plays
+        elif picture.plays != 1:
+            animation["loop"] = max(0, picture.plays - 1)
     quality = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     # Written aside and moved into place: whoever looks sees a whole file.
     aside = path.with_name(f".{path.name}.tmp")

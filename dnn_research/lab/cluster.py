@@ -55,9 +55,11 @@ def execute(
         free = _free_devices([held for _, held in running.values()], jobs)
         while waiting and len(running) < jobs:
             run, device = waiting.pop(0), free.pop(0)
-            # None is the job's own, which Slurm makes of ours.
-            environment = _environment(device) if cluster == "local" else None
-            function = submitit.helpers.CommandFunction([*command, "--run", run.name], env=environment, verbose=False)
+            words = [*command, "--run", run.name]
+            if cluster == "local" and "gpus_per_node" not in parameters:
+                words = [*_devices(device), *words]
+            # Without an environment of its own, which would be all that the job has.
+            function = submitit.helpers.CommandFunction(words, verbose=False)
             running[run] = executor.submit(function), device
         for run, (job, _) in list(running.items()):
             if job.done():
@@ -84,7 +86,12 @@ def _free_devices(held: Sequence[int], jobs: int) -> list[int]:
     return [number for number in range(jobs) if number not in held]
 
 
-def _environment(number: int) -> dict[str, str]:
-    """This process's. Local jobs take turns at the GPUs that it may see; where there are none they share the CPU."""
-    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    return {**os.environ, **({"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} if visible else {})}
+def _devices(number: int) -> list[str]:
+    """Local jobs take turns at the GPUs that this process may see, which submitit hides from them; without any they
+    share the CPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not visible:
+        return ["env", "-u", "CUDA_VISIBLE_DEVICES"] if visible is None else []
+    every = visible.split(",")
+    return ["env", f"CUDA_VISIBLE_DEVICES={every[number % len(every)]}"]

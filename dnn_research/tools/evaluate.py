@@ -73,7 +73,7 @@ def _show(known: argparse.Namespace, rows: Sequence[Any], members: Sequence[Any]
         print(report.as_table(rows, members))
     if matrix is not None and known.confusion:
         known.confusion.parent.mkdir(parents=True, exist_ok=True)
-        if known.confusion.suffix == ".csv":
+        if known.confusion.suffix.lower() == ".csv":
             known.confusion.write_text(confusion.as_csv(matrix, named))
         else:
             title = f"{last.under}\n{members[0].task.sentence(last.outcome.values)}"

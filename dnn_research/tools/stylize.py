@@ -149,9 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     pixels.add_argument("--start", choices=("content", "noise"), default="content")
     pixels.add_argument("--scales", type=_numbers, default=(), metavar="PIXELS,...", help="smaller sizes to begin with")
     pixels.add_argument("--every", type=int, default=25, help="report once in so many iterations (default 25)")
-    pixels.add_argument(
-        "--progress", type=Path, metavar="FOLDER", help="keep the picture of each report, FILE_NUMBER.png"
-    )
+    pixels.add_argument("--progress", type=Path, metavar="FOLDER", help="keep the picture of each report")
     pixels.add_argument("--pooling", choices=("max", "average"))
     pixels.add_argument("--content_layer")
     pixels.add_argument("--style_layers", type=_words, metavar="NAME,...")

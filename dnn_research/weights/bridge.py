@@ -82,6 +82,9 @@ def import_weights(wanted: Import, say: Say) -> None:
             if path in given and config[section][key] != value:
                 raise UserError(f"the weights call for {path}={value}, not {config[section][key]}; leave it out")
             config[section][key] = value
+        # There is no average in the file.
+        config.train.ema_decay = 0.0
+        config.checkpoint.best_metric = config.checkpoint.best_metric.replace("eval_ema/", "eval/")
         classes = _classes(convention, {**defaults, **config.model.to_dict()}, arrays)
         if config.model.num_classes is None:
             config.model.num_classes = classes
@@ -91,7 +94,7 @@ def import_weights(wanted: Import, say: Say) -> None:
     size = _image_size(config.to_dict())
     shapes = {"/".join(path): leaf.shape for path, leaf in _flat(models.shapes(network, (size, size, 3))).items()}
     try:
-        conventions.check_form(convention, every_field, arrays)
+        conventions.check_form(convention, every_field, arrays, hint="; the recipe has a word for it")
         ours = conventions.to_ours(convention, every_field, arrays, shapes)
     except UserError as error:
         raise UserError(f"{wanted.file}: {error}; nothing was written") from error
@@ -136,7 +139,9 @@ def import_weights(wanted: Import, say: Say) -> None:
     classes = f"--config.model.num_classes={fields['num_classes']}"
     start = f"--config.checkpoint.init_from={wanted.workdir} --config.checkpoint.init_exclude={','.join(heads)}"
     say(f"written: {wanted.workdir}")
-    say(f"evaluate:  {command} {classes} --mode=eval --workdir {wanted.workdir}")
+    averages = recipe.config.train.ema_decay > 0
+    without = f" --config.train.ema_decay=0 --config.checkpoint.best_metric={policy.best_metric}" if averages else ""
+    say(f"evaluate:  {command} {classes}{without} --mode=eval --workdir {wanted.workdir}")
     say(f"fine-tune: {command} {start} --config.data.source=... --config.schedule.learning_rate=...")
 
 

@@ -512,22 +512,21 @@ def checked_entries(held: Convention, fields: Fields, paths: Iterable[str]) -> l
     return entries
 
 
-def check_form(held: Convention, fields: Fields, theirs: Mapping[str, np.ndarray]) -> None:
+def check_form(held: Convention, fields: Fields, theirs: Mapping[str, np.ndarray], hint: str = "") -> None:
     """That another implementation, given these arrays, computes what our network does.
 
     Args:
         held: the convention.
         fields: of our network; None is what the variant has.
         theirs: the arrays.
+        hint: what to do where it is another variant.
 
     Raises:
         UserError: it would compute something else; the message says in which field.
     """
     if held.variants and fields["variant"] not in held.variants:
         wanted = " or ".join(held.variants)
-        raise UserError(
-            f"the lineage's network is model.variant={wanted}, not {fields['variant']}: the recipe has a word for it"
-        )
+        raise UserError(f"the lineage's network is model.variant={wanted}, not {fields['variant']}{hint}")
     for field, value in held.fields(theirs).items():
         same = fields[field] is None or fields[field] == value
         # A basic block has one place for its stride.

@@ -117,7 +117,16 @@ def test_parts_of_splits(create, tmp_path):
             ("bus/s/1.png", "car/s/1.png", "train/s/1.png"),
             "has the splits train and the image bus/s/1.png, which is in",
         ),
-        (("bus/1.png", "train/1.png", "train/extra/2.png"), "has the splits train and the image train/1.png, which is"),
+        (
+            ("train/a/1.png", "val/1.png"),
+            "has the splits train and the image val/1.png, which is in no class of theirs",
+        ),
+        (
+            ("train/a/1.png", "test/a/1.png", "val/1.png"),
+            "has the splits test, train and the image val/1.png, which is",
+        ),
+        (("bus/1.png", "train/steam/1.png"), "has the splits train and the image bus/1.png, which is in no class of"),
+        (("bus/1.png", "train/1.png", "train/extra/2.png"), "has the splits train and the image bus/1.png, which"),
         (("train/a/1.png", "train/a\n/1.png"), r"the class folder 'a\\n' has a name that is no line of text"),
         (("train/a/1.png", "val/a/1.png", "train/a/photo"), "has train/a/photo, whose name is not that of an image"),
         (("a/1.png", "b/1.png"), "no class has two images"),
@@ -152,6 +161,14 @@ def test_what_is_in_no_class_beside_whole_splits_is_left_out_and_told(create, tm
     assert (dataset.num_train, dataset.num_eval, dataset.class_names) == (3, 2, ("Dog", "cat"))
     told = [message.partition(": ")[2] for message in caplog.messages if message.startswith("Left out of")]
     assert sorted(told) == [f"{folder} images in no class of a split" for folder in ("docs, 1", "raw, 1", "test, 2")]
+
+
+def test_split_folder_without_images_beside_another(create, tmp_path):
+    """Else the test split would be what a recipe's `validation` finds."""
+    root = fill(tmp_path, "train/a/1.png", "test/a/1.png")
+    (root / "val").mkdir()
+    with pytest.raises(UserError, match="the split folder val has no images"):
+        create(source=f"folder:{root}", eval_split="validation")
 
 
 def test_unlabelled_images_do_not_keep_a_part_from_being_held_out(create, tmp_path):

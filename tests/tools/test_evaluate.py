@@ -101,7 +101,7 @@ def test_classes_and_the_matrix(runs, recorded, tmp_path, capsys):
         (["--protocols", "tencrop"], "did you mean 'ten_crop'"),
         (["--checkpoint", "7"], "there is no checkpoint '7'"),
         (["--ema"], "no moving average"),
-        (["--confusion", "out"], "give a file .png"),
+        (["--confusion", "out.pgf"], "give a file .png"),
         (["--batch_size", "0"], "eval.batch_size"),
         (["--split", "nothing"], "nothing"),
         (["--workdir", "nowhere"], "not a run's work directory"),

@@ -1,6 +1,7 @@
 """What tools.stylize paints with: the network of a run, or the optimization of pixels."""
 
 import argparse
+import collections
 import math
 import re
 import time
@@ -174,6 +175,9 @@ def by_optimization(known: argparse.Namespace) -> Paint:
     if known.every < 1:
         raise UserError(f"--every is {known.every}: give 1 or more")
     check_seed(known.seed, "--seed")
+    if known.progress and not known.overwrite and any(known.progress.glob("*.png")):
+        raise UserError(f"{known.progress} holds pictures; give another --progress, or --overwrite")
+    painted: collections.Counter[str] = collections.Counter()
     goal, styles, style_size = _wanted(known)
     weighted = list(_weighted(styles))
     images, mixture = [pictures.read_still(name) for name, _ in weighted], [weight for _, weight in weighted]
@@ -188,11 +192,10 @@ def by_optimization(known: argparse.Namespace) -> Paint:
         )  # fmt: skip
         if longest > LARGEST:
             raise UserError(f"{name}: {longest} pixels are too many to optimize; --size 512 scales it down")
-        # With the folder, for two folders may have a picture of one name.
-        shown = re.sub(r"[^\w.-]+", "_", "/".join(Path(name).parts[-2:]))
-        there = sorted(known.progress.glob(f"{shown}_*.png")) if known.progress and not known.overwrite else []
-        if there:
-            raise UserError(f"{there[0]} exists; give another --progress, or --overwrite")
+        # With a number before those after the first that would be called the same.
+        shown = re.sub(r"[^\w.-]+", "_", Path(name).name)
+        painted[shown] += 1
+        shown = shown if painted[shown] == 1 else f"{painted[shown]}_{shown}"
         start = time.perf_counter()
 
         def report(number: int, losses: dict[str, float], picture: Callable[[], np.ndarray]) -> None:
