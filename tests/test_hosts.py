@@ -224,11 +224,11 @@ def process_0(ends, connections):
 def hub(process_0, connections):
     """Makes a hub, and says where it listens."""
 
-    def make(count, differs=lambda other: None, silence=30.0):
+    def make(count, differs=lambda other: None, silence=30.0, host="127.0.0.1"):
         port = free_port()
-        made = watch.Hub(process_0(count, silence), "127.0.0.1", port, ("127.0.0.1", 1), differs)
+        made = watch.Hub(process_0(count, silence), host, port, ("127.0.0.1", 1), differs)
         connections.append(made)
-        return made, ("127.0.0.1", port)
+        return made, (host, port)
 
     return make
 
@@ -244,6 +244,18 @@ def test_a_missing_process_is_said_after_the_stated_time(hub, dial):
         UserError, match=r"process 0 waited 0.5 s for 3 others, and 1, 3 did not come.*DNN_START_TIMEOUT"
     ):
         waiting.wait_for_all(0.5)
+
+
+def test_this_machine_may_be_named_by_ipv6(hub, connections):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    waiting, address = hub(2, host="::1")
+    member_1 = threading.Thread(target=lambda: connections.append(watch.call(address, member(1, 2), 20.0, 0.1)[0]))
+    member_1.start()
+    waiting.wait_for_all(10)
+    member_1.join()
 
 
 def test_who_waits_for_the_others_is_not_taken_for_dead(hub, ends, connections):

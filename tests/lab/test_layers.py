@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnn_research import models
+from dnn_research import models, recipe
 from dnn_research.lab import identity, layers, measures
 from dnn_research.lab.measures import MEASURES
 from dnn_research.lab.sweep import Sweep
@@ -50,6 +50,12 @@ def test_responses_are_those_after_normalization():
     again = layers.response_std(model, twice, images)
     assert again["stage3/block1/bn2"] == pytest.approx(2 * found["stage3/block1/bn2"], rel=1e-5)
     assert again["stage3/block1/bn1"] == found["stage3/block1/bn1"]
+
+
+def test_blocks_are_looked_into_however_they_run():
+    held = recipe.load("configs/resnet110_cifar10.py:smoke", ["model.scan_blocks=True", "model.remat_blocks=True"])
+    seen = layers._unrolled(held).config.model
+    assert (seen.scan_blocks, seen.remat_blocks) == (False, False)
 
 
 @pytest.mark.slow
