@@ -406,6 +406,8 @@ def _results(_: Path) -> list[bytes]:
         "row": "b",
         "against": "a",
         "measure": "test_error",
+        "direction": "lower",
+        "margin": 0.0,
         "verdict": "supported",
         "pairs": 5,
         "effect_found": -1.0,

@@ -37,7 +37,7 @@ SLOW = (
     "vgg16", "vgg16:A", "vgg16:A-LRN", "vgg16:B", "vgg16:B-5x5", "vgg16:C", "vgg16:E",
     "nin", "nin:cifar100", "nin:svhn", "nin:imagenet",
     "googlenet", "googlenet:batch_norm", "googlenet:torchvision",
-    "mobilenet", "mobilenet:fullconv", "mobilenet:shallow",
+    "mobilenet", "mobilenet:fullconv", "mobilenet:shallow", "mobilenet:192", "mobilenet:160", "mobilenet:128",
     "style_transfer", "style_transfer:released",
     "super_resolution", "super_resolution:pixel", "super_resolution:x8", "super_resolution:x8-pixel",
     "resnet34", "resnet50", "resnet101", "resnet152", "resnet110_cifar10", "finetune",

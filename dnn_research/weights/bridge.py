@@ -197,7 +197,8 @@ def certify(workdir: Path, output: Path | None, peer: comparison.Peer | None, sa
     images = fixed_images(2, size, data["channels"])
     compared = None
     if peer is not None:
-        compared = comparison.compare(peer, run.get("imported"), model, _every_field(model), variables, images)
+        every_field = {**_every_field(model), "name": run["config"]["model"]["name"]}
+        compared = comparison.compare(peer, run.get("imported"), model, every_field, variables, images)
     logits = np.asarray(jax.jit(lambda v, x: model.apply(v, x))(variables, jnp.asarray(images)))
     leaves = {"/".join(path): np.asarray(leaf) for path, leaf in sorted(_flat(variables).items())}
     certificate = {
