@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -24,6 +25,9 @@ if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
 
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), 25_000
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the tests prepare the built-in data sets; shared by the workers of one run."""
@@ -31,6 +35,14 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tensorflow_datasets"
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_mappings() -> Iterator[None]:
+    """Every compiled program is mapped into memory, and Linux ends a process that has more than 65,530 mappings."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture
