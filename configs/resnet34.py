@@ -13,11 +13,39 @@ Differs from the paper: the mean is subtracted per channel instead of per pixel,
 images first (--config.data.normalization=pixel_mean).
 
 Command: python -m dnn_research.main --config configs/resnet34.py
-Reached with this code: not yet run. `configs/resnet34.py:smoke` runs the same network on a few synthetic images.
+Reached with this code: not yet run. `:smoke` runs the same network on a few synthetic images, `:laptop` trains a narrow
+one on patches of built-in photographs.
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+# A quarter of the width on 32-pixel patches of built-in photographs, which end as one pixel, to say from which picture
+# each is.
+LAPTOP = {
+    "batch_size": 32,
+    "data.source": "tfds:photo_patches/32",
+    "data.eval_split": "test",
+    "data.image_size": 32,
+    "data.augment.shorter_side": (),
+    "data.augment.pad": 4,
+    "data.augment.pca_noise_std": 0.0,
+    "data.num_workers": 2,
+    "data.synthetic_classes": 16,
+    "model.width_factor": 0.25,
+    "schedule.name": "cosine",
+    "schedule.factor": None,
+    "schedule.metric": None,
+    "schedule.patience": None,
+    "schedule.boundary_epochs": None,
+    "schedule.learning_rate": 0.05,
+    "eval.protocol": "original",
+    "eval.resize": None,
+    "train.num_steps": 400,
+    "eval.every_steps": 200,
+    "checkpoint.every_steps": 200,
+    "record.every_steps": 20,
+}
 
 
 def get_config() -> ConfigDict:

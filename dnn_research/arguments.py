@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dnn_research.errors import Interrupted, UserError, first_line, one_line, said
+from dnn_research.errors import Interrupted, UserError, one_line, said
 
 
 class _WithDebug(argparse.ArgumentParser):
@@ -86,13 +86,8 @@ def answer(command: Callable[[], int | None], *, debug: bool, interrupted: str =
         # The reader, such as `head`, has seen enough; the interpreter must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError) as error:
-        if debug:
-            raise
-        print(f"error: {said(error)}", file=sys.stderr)
-        return 1
     except Exception as error:
         if debug:
             raise
-        print(f"error: {type(error).__name__}: {first_line(error)} (--debug shows where)", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return 1

@@ -49,11 +49,13 @@ class Interrupted(Exception):
         self.signal = signal.Signals(number)
 
 
-def said(error: UserError | OSError) -> str:
-    """What a person is told of an error: of the system's, which file and what."""
+def said(error: Exception) -> str:
+    """What a person is told of an error: of the system's, which file and what; of one that nobody foresaw, its kind."""
     if isinstance(error, OSError):
         return f"{error.filename or 'the system'}: {error.strerror or error}"
-    return str(error)
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{type(error).__name__}: {first_line(error)} (--debug shows where)"
 
 
 def choose(table: Mapping[str, T], key: str, what: str) -> T:
@@ -154,12 +156,20 @@ def _fits(value: Any, annotation: Any) -> bool:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, one) for one in arguments)
-    if origin in (tuple, Sequence) and isinstance(value, (tuple, list)):
+    listed = (tuple, list)
+    if origin in (tuple, Sequence) and isinstance(value, listed):
         if origin is not tuple or arguments[1:] == (...,):
             return all(_fits(one, arguments[0]) for one in value)
         return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    kinds = {float: (int, float), int: int, str: str, bool: bool, tuple: (tuple, list)}
-    kinds |= {Sequence: (tuple, list), type(None): type(None)}
+    kinds = {
+        float: (int, float),
+        int: int,
+        str: str,
+        bool: bool,
+        tuple: listed,
+        Sequence: listed,
+        type(None): type(None),
+    }
     kind = kinds.get(annotation if origin is None else origin)
     if kind is None:
         return True
@@ -169,7 +179,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 def _shown(annotation: Any) -> str:
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__name__
-    # A list or a tuple, as configs and command lines have them; of one value it is written (256,).
+    # What configs and command lines have.
     return str(annotation).replace("collections.abc.Sequence", "tuple")
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 from absl import flags
 
 from dnn_research import hosts, process, recipe
-from dnn_research.errors import Diverged, Interrupted, UserError, first_line, said
+from dnn_research.errors import Diverged, Interrupted, UserError, said
 
 _CONFIG = flags.DEFINE_string(
     "config", None, "the recipe, FILE[:WORD,...]: configs/resnet152.py or configs/resnet152.py:smoke"
@@ -100,10 +100,8 @@ def guard(command: Callable[[], None], *, debug: bool) -> None:
     except Diverged as error:
         hosts.leave()
         _fail(str(error), 3, debug)
-    except (UserError, OSError) as error:
-        _fail(said(error), 1, debug)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {first_line(error)} (--debug shows where)", 1, debug)
+        _fail(said(error), 1, debug)
 
 
 def _fail(message: str, status: int, debug: bool = False) -> NoReturn:

@@ -170,6 +170,12 @@ def apply(config: ConfigDict, differences: Mapping[str, Any], *, origin: str) ->
             raise UserError(f"{origin}: config.{path} takes {_describe(_kind(section, key))}, not {value!r}") from error
 
 
+def unrolled(recipe: Recipe, *, origin: str) -> Recipe:
+    """The same recipe with blocks that run one by one, so that they can be looked into."""
+    keys = [key for key in ("scan_blocks", "remat_blocks") if key in recipe.config.model]
+    return changed(recipe, {f"model.{key}": False for key in keys}, origin=origin)
+
+
 def changed(recipe: Recipe, differences: Mapping[str, Any], *, origin: str) -> Recipe:
     """The recipe with other values at some dotted paths; see `apply`."""
     config = recipe.config.copy_and_resolve_references()

@@ -20,7 +20,7 @@ from dnn_research import checkpoint, lock, parallel, train
 from dnn_research.divergence import causes, inspection, report
 from dnn_research.divergence.replay import replay
 from dnn_research.errors import Diverged, first_line
-from dnn_research.recipe import Recipe, changed, plain
+from dnn_research.recipe import Recipe, plain, unrolled
 
 
 class CutOff(Exception):
@@ -80,7 +80,7 @@ def _find(
     setup = train.set_up(recipe, workdir)
     config = plain(recipe.config)
     with replay(setup, config, workdir, error, compiled, say) as replayed:
-        looked_at = _unrolled(recipe, workdir)
+        looked_at = train.set_up(unrolled(recipe, origin="the replay"), workdir)
         state = parallel.replicate(parallel.whole(replayed.state, setup.layout), looked_at.layout)
         if error.evaluating:
             seen = inspection.of_evaluation(looked_at, state)
@@ -101,12 +101,6 @@ def _find(
     found["causes"] = causes.of(found, config)
     report.write(found, workdir)
     return found
-
-
-def _unrolled(recipe: Recipe, workdir: Path) -> train.Setup:
-    """The same run with blocks that can be looked into."""
-    differences = {f"model.{key}": False for key in ("scan_blocks", "remat_blocks") if key in recipe.config.model}
-    return train.set_up(changed(recipe, differences, origin="the replay"), workdir)
 
 
 def _recorded(workdir: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dnn_research import train
+from dnn_research import recipe, train
 from dnn_research.errors import UserError, choose, field, read_json
 from dnn_research.lab import cluster, cost, experiment, hparams, ledger, plan, report, results
 from dnn_research.lab.experiment import Experiment
@@ -100,7 +100,8 @@ def _measure_networks(sweep: Sweep) -> None:
         if not (first.workdir / "outcome.json").exists():
             continue
         chosen = sweep.recipe_of(first)
-        config = json.dumps({key: chosen.config.to_dict()[key] for key in ("task", "model", "data")}, default=str)
+        plain = recipe.plain(chosen.config)
+        config = json.dumps({key: plain[key] for key in ("task", "model", "data")})
         if held.get(row, {}).get("config") != config:
             held[row] = {"config": config, "network": dataclasses.asdict(cost.network(chosen))}
             path.write_text(json.dumps(held, indent=1))

@@ -17,7 +17,7 @@ import numpy as np
 from dnn_research import checkpoint, parallel, train
 from dnn_research.lab import identity
 from dnn_research.models.layers import BatchNorm
-from dnn_research.recipe import Recipe, changed
+from dnn_research.recipe import Recipe, unrolled
 
 # Images that the layers are looked at with.
 EXAMPLES = 256
@@ -29,8 +29,7 @@ def write(recipe: Recipe, workdir: Path) -> None:
     It holds `response_std` of the trained network, and `gradient_norm_initial` and `gradient_norm_final`: name of a
     layer -> number, in the order of the layers; and `extended_error`, see `identity.error`.
     """
-    unrolled = _unrolled(recipe)
-    setup = train.set_up(unrolled, workdir)
+    setup = train.set_up(unrolled(recipe, origin="the lab"), workdir)
     with setup.dataset.train_batches(batch_size=EXAMPLES, seed=setup.seed) as batches:
         batch = next(batches)
     images = np.asarray(setup.dataset.normalize(batch["image"], batch.get("color_shift")))
@@ -96,12 +95,6 @@ def _gradient_norms(setup: train.Setup) -> Any:
         return {name: float(found[name]) for name in _ordered(found)}
 
     return norms
-
-
-def _unrolled(recipe: Recipe) -> Recipe:
-    """The same network with blocks that can be looked at."""
-    keys = [key for key in ("scan_blocks", "remat_blocks") if key in recipe.config.model]
-    return changed(recipe, {f"model.{key}": False for key in keys}, origin="the lab")
 
 
 def _ordered(names: Any) -> list[str]:

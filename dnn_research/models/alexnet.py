@@ -48,6 +48,7 @@ from dnn_research.models.layers import (
     Dropout,
     LocalResponseNorm,
     ceil_padding,
+    check_covers,
     check_option,
     check_rates,
     check_size,
@@ -214,7 +215,8 @@ class AlexNet(nn.Module):
         """
         check_upto(upto, self._names)
         check_size(images, minimum=self._smallest)
-        self._check_last_maps(images, upto)
+        if self.fully_convolutional and (upto is None or "fc6" in self._names[: self._names.index(upto) + 1]):
+            check_covers(images, self.image_size, self._last_maps)
         built, activate = self._built, ACTIVATIONS[self.activation]
         channels = [scaled(n, self.width_factor, multiple=2) for n in built.channels]
         hidden = scaled(4096, self.width_factor, multiple=2)
@@ -363,17 +365,6 @@ class AlexNet(nn.Module):
             else:
                 size = -(-max(size - 3, 0) // 2) + 1 if self._built.round_up else (size - 3) // 2 + 1
         return size
-
-    def _check_last_maps(self, images: Array, upto: str | None) -> None:
-        """Raises UserError where fc6 is a convolution and pool5 smaller than its kernel."""
-        names = self._names[: None if upto is None else self._names.index(upto) + 1]
-        if self.fully_convolutional and "fc6" in names:
-            height, width = images.shape[1:3]
-            if self._last_maps(min(height, width)) < self._last_maps(self.image_size):
-                raise UserError(
-                    f"images of {height}x{width} are smaller than the {self.image_size} pixels that fc6 fits; set "
-                    "model.image_size to the size that the network was trained with, or take larger images"
-                )
 
     def _initializers(self, fan_in: int, std: float, bias: Constant) -> tuple[Initializer, Initializer]:
         """For a layer's kernel and bias."""

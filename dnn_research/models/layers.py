@@ -351,6 +351,21 @@ def check_size(images: Float[Array, "b h w c"], *, minimum: int) -> None:
         raise UserError(f"images of {height}x{width} are too small for this network; take at least {minimum}x{minimum}")
 
 
+def check_covers(images: Float[Array, "b h w c"], image_size: int, maps: Callable[[int], int]) -> None:
+    """Raises UserError for images whose last maps are smaller than fc6, as a convolution, is large.
+
+    Args:
+        image_size: of the images that fc6 fits.
+        maps: from the side of an image to the side of its last maps.
+    """
+    height, width = images.shape[1:3]
+    if maps(min(height, width)) < maps(image_size):
+        raise UserError(
+            f"images of {height}x{width} are smaller than the {image_size} pixels that fc6 fits; set model.image_size "
+            "to the size that the network was trained with, or take larger images"
+        )
+
+
 def check_width_factor(factor: float) -> None:
     """Raises UserError unless a width factor is positive."""
     if not factor > 0:

@@ -27,6 +27,7 @@ from dnn_research.models.layers import (
     Dropout,
     LocalResponseNorm,
     average_pool,
+    check_covers,
     check_option,
     check_rates,
     check_size,
@@ -181,10 +182,7 @@ class VGG(nn.Module):
 
     def _check_size(self, images: Array, upto: str | None) -> None:
         names = self.names[: None if upto is None else self.names.index(upto) + 1]
-        if self.fully_convolutional and "fc6" in names and min(images.shape[1:3]) // 32 < self.image_size // 32:
-            raise UserError(
-                f"images of {images.shape[1]}x{images.shape[2]} are smaller than the {self.image_size} pixels that fc6 "
-                f"fits; set model.image_size to the size that the network was trained with, or take larger images"
-            )
+        if self.fully_convolutional and "fc6" in names:
+            check_covers(images, self.image_size, lambda side: side // 32)
         pools = sum(name.startswith("pool") for name in names if name != "pool")
         check_size(images, minimum=2**pools)

@@ -17,6 +17,7 @@ import numpy as np
 
 from dnn_research.errors import UserError, choose
 from dnn_research.models.googlenet import MODULES
+from dnn_research.models.googlenet import VARIANTS as GOOGLENET_VARIANTS
 from dnn_research.models.nin import VARIANTS as NIN_VARIANTS
 from dnn_research.models.resnet import BASIC, DEPTHS
 from dnn_research.models.vgg import VARIANTS as VGG_VARIANTS
@@ -355,11 +356,11 @@ def _resnet_fields(stride_in: str) -> Callable[[Mapping[str, np.ndarray]], dict[
     return fields
 
 
-def _googlenet_fields(variant: str, heads: str, *, lrn: bool) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+def _googlenet_fields(variant: str, heads: str) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
     return lambda arrays: {
         "variant": variant,
         "aux_heads": any(name.startswith(heads) for name in arrays),
-        "lrn": lrn,
+        "lrn": GOOGLENET_VARIANTS[variant].lrn,
     }
 
 
@@ -411,9 +412,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
             _torch_vgg, _vgg_fields, IMAGENET_MEAN, IMAGENET_STD, first="params/conv1_1/kernel", ignored=TRACKED
         ),
         # The published weights were converted from TensorFlow's: `transform_input` brings images to [-1, 1].
-        "googlenet": Convention(
-            _torch_googlenet, _googlenet_fields("torchvision", "aux", lrn=False), HALF, HALF, ignored=TRACKED
-        ),
+        "googlenet": Convention(_torch_googlenet, _googlenet_fields("torchvision", "aux"), HALF, HALF, ignored=TRACKED),
         "resnet": _TORCH_RESNET,
     },
     "timm": {
@@ -443,7 +442,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
         "nin": Convention(_caffe_nin, _constant(variant="imagenet", mlpconv=True, head="gap"), **_BGR),
         "googlenet": Convention(
             _caffe_googlenet,
-            _googlenet_fields("paper", "loss1", lrn=True),
+            _googlenet_fields("paper", "loss1"),
             mean=(123.0, 117.0, 104.0),
             std=ONES,
             channels="bgr",

@@ -54,7 +54,7 @@ def test_responses_are_those_after_normalization():
 
 def test_blocks_are_looked_into_however_they_run():
     held = recipe.load("configs/resnet110_cifar10.py:smoke", ["model.scan_blocks=True", "model.remat_blocks=True"])
-    seen = layers._unrolled(held).config.model
+    seen = recipe.unrolled(held, origin="test").config.model
     assert (seen.scan_blocks, seen.remat_blocks) == (False, False)
 
 
