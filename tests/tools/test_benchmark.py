@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from dnn_research import train
 from dnn_research.errors import UserError
 from dnn_research.models import tracing
 from dnn_research.tools import benchmark
@@ -97,12 +98,14 @@ def test_a_fresh_process_that_fails_is_a_line():
 @pytest.mark.parametrize("name", [*networks.NETWORKS, *networks.MORE])
 def test_benchmark_networks_are_recipes_with_plain_training(name):
     case = networks.benchmark(name, None, "float32")
-    config = networks.recipe.load(case.config, case.overrides).config
+    loaded = networks.recipe.load(case.config, case.overrides)
+    config = loaded.config
     assert config.batch_size == case.batch_size == {**networks.NETWORKS, **networks.MORE}[name].batch_size
     assert config.data.image_size == (224 if case.trained else int(name.removeprefix("transform_net_")))
     if case.trained:
         assert (config.optimizer.name, config.optimizer.momentum, config.train.ema_decay) == ("sgd", 0.9, 0.0)
         assert config.schedule.name == "constant"
+        assert train.set_up(loaded).total_steps == 1000
 
 
 @pytest.mark.parametrize(

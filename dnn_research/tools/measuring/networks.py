@@ -79,6 +79,7 @@ PLAIN = {
     "train.num_steps": "1000",
     "train.ema_decay": "0.0",
     "train.clip_norm": "none",
+    "checkpoint.best_metric": "eval/top1_accuracy",
 }
 # The fields of these sections that `PLAIN` does not name belong to the recipe's own optimizer and schedule.
 REPLACED = ("optimizer", "schedule")
