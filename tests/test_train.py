@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from dnn_research import checkpoint, lock, models, parallel, train
+from dnn_research import checkpoint, lock, models, optim, parallel, record, train
 from dnn_research.errors import Diverged, Interrupted, UserError
 from tests import tiny
 
@@ -288,6 +288,30 @@ def test_a_rate_that_blows_up_the_parameters_stops_at_once(tmp_path, devices):
 def test_a_training_line_is_over_the_examples_since_the_last(tmp_path, devices):
     run(tmp_path, "record.every_steps=5")
     assert [(line["step"], line["examples"]) for line in lines(tmp_path, "train")] == [(5, 80), (10, 80), (12, 32)]
+
+
+def test_the_norm_of_an_update_is_measured_where_it_is_due(tmp_path, devices, monkeypatch):
+    setup = train.set_up(tiny.recipe())
+    step = parallel.on_each_device(train.make_train_step(setup))
+    state = parallel.replicate(train.initial_state(setup, setup.task.init(parallel.initial_key(0))))
+    with setup.dataset.train_batches(batch_size=16, seed=0) as batches:
+        batch = next(batches)
+    unsaid, due, left_out = (
+        step(state, parallel.shard(told))
+        for told in (batch, *(train.with_update_norm(batch, due=due) for due in (True, False)))
+    )
+    moved = optim.global_norm(jax.tree.map(lambda a, b: a - b, due[0].params, state.params))
+    for _, report in (unsaid, due):
+        assert float(report["update_norm"]) == pytest.approx(float(moved), rel=1e-4)
+    assert np.isnan(left_out[1]["update_norm"])
+    assert left_out[1]["finite"]
+    jax.tree.map(np.testing.assert_array_equal, left_out[0].params, due[0].params)
+
+    recorded = {}
+    monkeypatch.setattr(record.Recorder, "norms", lambda _, step, norms: recorded.update({step: norms}))
+    run(tmp_path, "record.every_steps=5")
+    assert list(recorded) == [5, 10, 12]
+    assert all(np.isfinite(list(norms.values())).all() for norms in recorded.values())
 
 
 def test_accumulation_is_the_large_batch_when_its_parts_are_alike(devices, monkeypatch):

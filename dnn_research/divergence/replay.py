@@ -78,7 +78,8 @@ def replay(
     history: list[dict[str, float]] = []
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed, start_step=start) as batches:
         for step in range(start + 1, last + 1):
-            state, report = train_step(state, parallel.shard(next(batches), setup.layout))
+            batch = parallel.shard(train.with_update_norm(next(batches), due=True), setup.layout)
+            state, report = train_step(state, batch)
             values = _numbers(report)
             history = [*history[-KEPT + 1 :], {"step": step, **values}]
             if not values["finite"]:
@@ -86,8 +87,8 @@ def replay(
             if setup.plateau and step in evaluated and step < error.step:
                 after = setup.plateau.after(jax.device_get(state.plateau), evaluated[step])
                 state = state.replace(plateau=parallel.replicate(after))
-        batch = {} if error.evaluating else parallel.shard(next(batches), setup.layout)
-        yield Replay(start, state, batch, history, train_step)
+        diverged = {} if error.evaluating else train.with_update_norm(next(batches), due=True)
+        yield Replay(start, state, parallel.shard(diverged, setup.layout) if diverged else {}, history, train_step)
 
 
 def _numbers(report: Mapping[str, Any]) -> dict[str, float]:

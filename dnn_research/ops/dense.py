@@ -1,10 +1,11 @@
-"""A matrix product whose gradient of the matrix comes in the matrix's own layout."""
+"""A matrix product whose gradients are fast on a CPU."""
 
 import jax
 from jax import lax
 from jaxtyping import Array, Float
 
 from dnn_research.ops.lowering import by_platform
+from dnn_research.ops.products import by_transposed
 
 
 @jax.custom_vjp
@@ -38,8 +39,13 @@ def _backward(operands: tuple[Array, Array], gradient: Array) -> tuple[Array, Ar
         cpu=lambda x, g: lax.dot_general(x, g, over_examples),
         stock=lambda x, g: lax.dot_general(g, x, over_examples).T,
     )
-    # Not `gradient @ kernel.T`: with one example XLA's CPU compiler would write the transposed kernel out.
-    return lax.dot_general(gradient, kernel, over_features), of_kernel
+    of_inputs = by_platform(
+        kernel,
+        gradient,
+        cpu=lambda k, g: by_transposed(g, k),
+        stock=lambda k, g: lax.dot_general(g, k, over_features),
+    )
+    return of_inputs, of_kernel
 
 
 dense.defvjp(_forward, _backward)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dnn_research.ops.chunks import fewest_examples, summed
+from dnn_research.ops.products import by_transposed
 from dnn_research.ops.stock import Geometry
 from dnn_research.ops.windows import Shape, pad, put_back, views
 
@@ -38,7 +39,7 @@ def images_gradient(shape: Shape, kernel: Array, gradient: Array, geometry: Geom
     else where the kernel is larger than the maps.
     """
     height, width, channels, features = kernel.shape
-    product = gradient.reshape(-1, features) @ kernel.reshape(-1, features).T
+    product = by_transposed(gradient.reshape(-1, features), kernel.reshape(-1, features))
     of_patches = product.reshape(*gradient.shape[:3], height * width, channels)
     return put_back(
         lambda place, shift: shift(of_patches[:, :, :, place]),

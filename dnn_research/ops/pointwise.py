@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dnn_research.ops.products import by_transposed
 from dnn_research.ops.windows import Pair, Shape
 
 Array = jax.Array
@@ -25,7 +26,8 @@ class Pointwise:
         return jnp.tensordot(self._sampled(images), kernel[0, 0], 1)
 
     def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
-        sampled = jnp.tensordot(gradient, kernel[0, 0].T, 1)
+        features = gradient.shape[-1]
+        sampled = by_transposed(gradient.reshape(-1, features), kernel[0, 0]).reshape(*gradient.shape[:3], -1)
         if self.strides == (1, 1):
             return sampled
         ends = [
@@ -44,7 +46,9 @@ class Pointwise:
         x, g = x.reshape(parts, -1, channels), gradient.reshape(parts, -1, features)
         if channels <= features:
             return jnp.einsum("bpc,bpn->bcn", x, g).sum(0).reshape(shape)
-        return jnp.einsum("bpn,bpc->bnc", g, x).sum(0).T.reshape(shape)
+        turned = jnp.einsum("bpn,bpc->bnc", g, x).sum(0)
+        # Without the barrier XLA exchanges the sides again where there is one part.
+        return lax.optimization_barrier(turned).T.reshape(shape)
 
     def _sampled(self, images: Array) -> Array:
         return images if self.strides == (1, 1) else images[:, :: self.strides[0], :: self.strides[1]]

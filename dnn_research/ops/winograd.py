@@ -62,23 +62,29 @@ class Winograd:
     size: int
 
     def convolve(self, images: Array, kernel: Array) -> Array:
-        return self._convolve(images, kernel, contracted=0)
+        return self._convolve(images, kernel, backward=False)
 
-    def _convolve(self, images: Array, kernel: Array, contracted: int) -> Array:
-        """`contracted`: which of the kernel's channels are the images', those in (0) or those out (1)."""
-        size, taps, channels, features = self.size, kernel.shape[0], images.shape[-1], kernel.shape[3 - contracted]
+    def _convolve(self, images: Array, kernel: Array, *, backward: bool) -> Array:
+        """`backward`: the images' channels are those that come out of the kernel."""
+        size, taps, channels, features = (
+            self.size,
+            kernel.shape[0],
+            images.shape[-1],
+            kernel.shape[2 if backward else 3],
+        )
         back, of_kernel, of_images = transforms(size, taps)
         weights = _both_ways(of_kernel, [list(row) for row in kernel.astype(jnp.float32)])
+        if backward:
+            # Written out: products with a transposed right side are slow (`products`), and each is used again and
+            # again. 8 images of 28x28, 512 channels: 28 ms instead of 36.
+            weights = [[lax.optimization_barrier(weight.T) for weight in row] for row in weights]
         height, width = (images.shape[1 + axis] + sum(self.padding[axis]) - taps + 1 for axis in range(2))
         down, across = -(-height // size), -(-width // size)
 
         def run(images: Array) -> Array:
             lines = []
             for k, tiles in enumerate(self._tiles(images, of_images, down, across)):
-                products = [
-                    lax.dot_general(tile.reshape(-1, channels), weights[k][n], (((1,), (contracted,)), ((), ())))
-                    for n, tile in enumerate(tiles)
-                ]
+                products = [tile.reshape(-1, channels) @ weights[k][n] for n, tile in enumerate(tiles)]
                 outputs = jnp.stack([_sum(back[i], products) for i in range(size)], 1)
                 lines.append(outputs.reshape(images.shape[0], down, across * size, features))
             lines = lax.optimization_barrier(lines)
@@ -92,7 +98,7 @@ class Winograd:
         last = kernel.shape[0] - 1
         (top, bottom), (left, right) = self.padding
         around = ((last - top, last - bottom), (last - left, last - right))
-        return Winograd(around, self.size)._convolve(gradient, kernel[::-1, ::-1], contracted=1)
+        return Winograd(around, self.size)._convolve(gradient, kernel[::-1, ::-1], backward=True)
 
     def kernel_gradient(self, images: Array, shape: Shape, gradient: Array) -> Array:
         size, (taps, _, channels, features) = self.size, shape

@@ -1,4 +1,4 @@
-"""The fully connected product and its gradients are the stock ones; on a CPU the kernel's comes in its own layout."""
+"""The fully connected product and its gradients are the stock ones, arranged otherwise on a CPU."""
 
 import re
 
@@ -35,3 +35,10 @@ def test_the_kernel_gradient_is_transposed_only_where_the_stock_operation_is(pla
     lowered = gradient.trace(normal(7, 5), normal(3, 7)).lower(lowering_platforms=(platform,)).as_text()
     assert bool(re.search(r"dot_general.*-> tensor<5x7xf32>", lowered)) is transposed
     assert bool(re.search(r"dot_general.*-> tensor<7x5xf32>", lowered)) is not transposed
+
+
+@pytest.mark.parametrize(("platform", "transposed"), [("cpu", False), ("tpu", True), ("cuda", True)])
+def test_the_inputs_gradient_reads_the_kernel_across_only_where_the_stock_operation_does(platform, transposed):
+    gradient = jax.jit(jax.grad(lambda inputs, kernel: jnp.sum(jnp.sin(dense(inputs, kernel)))))
+    lowered = gradient.trace(normal(3, 7), normal(7, 5)).lower(lowering_platforms=(platform,)).as_text()
+    assert ("contracting_dims = [1] x [1]" in lowered) is transposed

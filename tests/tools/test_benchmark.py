@@ -159,7 +159,8 @@ def test_contenders_take_turns_in_both_directions():
 
         return turns.OurContender(name, "ours", step)
 
-    contenders = [recorder("short", 0.06), recorder("long", 0.25)]
+    long = 1.2 * turns.TURN_SECONDS
+    contenders = [recorder("short", turns.TURN_SECONDS / 4), recorder("long", long)]
     assert list(turns.warm_up(contenders)) == log == ["short", "long"]
     log.clear()
     seconds = turns.take(contenders, 3)
@@ -169,7 +170,7 @@ def test_contenders_take_turns_in_both_directions():
     assert {name: len(steps) for name, steps in seconds.items()} == counted
     assert counted["long"] == 3
     assert counted["short"] > 3
-    assert min(seconds["long"]) >= 0.25
+    assert min(seconds["long"]) >= long
 
 
 def measured(contender, kind, step, **more):

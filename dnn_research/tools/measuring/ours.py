@@ -58,7 +58,7 @@ class Ours:
         state = train.initial_state(self.setup, self.variables)
         layout = self.setup.layout
         step = parallel.on_each_device(train.make_train_step(self.setup), donate_state=True, layout=layout, state=state)
-        batch = parallel.shard(self.batch, layout)
+        batch = parallel.shard(train.with_update_norm(self.batch, due=False), layout)
         carried = [parallel.replicate(state, layout)]
         compiled, *costs = _compiled(step, carried[0], batch)
 

@@ -12,7 +12,7 @@ from dnn_research.tools.measuring.ours import Program
 from dnn_research.tools.measuring.peer import COMPILED, Peer
 
 # Steps that are shorter are repeated within a turn.
-TURN_SECONDS = 0.2
+TURN_SECONDS = 0.5
 # Until the threads of the one before have gone to sleep.
 PAUSE_SECONDS = 0.05
 

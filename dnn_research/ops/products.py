@@ -1,0 +1,26 @@
+"""Matrix products in the arrangement that is fast on a CPU.
+
+XLA's CPU compiler gives products to Eigen, which copies blocks of the right side before it multiplies. Where the right
+side is transposed it copies across the rows, for every few rows of the left side again.
+"""
+
+import jax
+from jax import lax
+
+Array = jax.Array
+
+
+def by_transposed(rows: Array, matrix: Array) -> Array:
+    """`rows @ matrix.T`: [P, N], [C, N] -> [P, C].
+
+    Either the matrix is the left side, and the rows and the result are transposed, or its transpose is written out
+    first: whichever has fewer numbers to move. On two cores, with 49 rows and a matrix of 1024 x 2048 0.8 ms instead of
+    5.5; 64 and 9216 x 4096 13 instead of 50; 784 and 512 x 512 1.1 instead of 1.2.
+    """
+    count, features = rows.shape
+    channels = matrix.shape[0]
+    # Without the barriers XLA turns either product into the one that is slow.
+    if count * (channels + features) <= 2 * channels * features:
+        turned = lax.optimization_barrier(matrix @ lax.optimization_barrier(rows.T))
+        return lax.optimization_barrier(turned.T)
+    return rows @ lax.optimization_barrier(matrix.T)

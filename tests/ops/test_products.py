@@ -1,0 +1,61 @@
+"""Products with a transposed matrix are what they say, and XLA leaves them as they were arranged."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnn_research.ops import products
+from dnn_research.ops.pointwise import Pointwise
+from dnn_research.ops.winograd import Winograd
+from tests.ops.reference import assert_near, normal
+
+FEW, MANY = 3, 50
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.integers(1, 60),
+    channels=st.integers(1, 20),
+    features=st.integers(1, 20),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+)
+def test_the_product_with_the_transpose(rows, channels, features, dtype):
+    left, matrix = normal(rows, features, dtype=dtype), normal(channels, features, dtype=dtype)
+    found = jax.jit(products.by_transposed)(left, matrix)
+    assert (found.shape, found.dtype) == ((rows, channels), jnp.dtype(dtype))
+    assert_near(found, left @ matrix.T, 2e-5 if dtype == jnp.float32 else 2e-2)
+
+
+def compiled_products(function, *arguments):
+    """(contracted axis of the left side, of the right side) of each product in the compiled program."""
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    return set(re.findall(r" dot\(.*lhs_contracting_dims={(\d)}, rhs_contracting_dims={(\d)}", text))
+
+
+@pytest.mark.parametrize("rows", [FEW, MANY])
+def test_no_compiled_product_has_a_transposed_right_side(rows):
+    left, matrix = normal(rows, 12), normal(16, 12)
+    assert compiled_products(products.by_transposed, left, matrix) == {("1", "0")}
+    # What it is there to avoid.
+    assert compiled_products(lambda a, b: a @ b.T, left, matrix) == {("1", "1")}
+
+
+def test_no_gradient_of_images_is_a_product_with_a_transposed_right_side():
+    gradient = normal(2, 8, 8, 12)
+    winograd = Winograd(((1, 1), (1, 1)), 2)
+    for fast, kernel in ((Pointwise((1, 1)), normal(1, 1, 16, 12)), (winograd, normal(3, 3, 16, 12))):
+        shape = (2, 8, 8, 16)
+        found = compiled_products(lambda k, g, f=fast, s=shape: f.images_gradient(s, k, g), kernel, gradient)
+        assert found == {("1", "0")}
+
+
+def test_a_kernel_gradient_of_more_channels_than_features_has_the_features_on_the_left():
+    """Of one example, too, where XLA would exchange the sides."""
+    images, gradient = normal(1, 8, 8, 16), normal(1, 8, 8, 4)
+    text = jax.jit(lambda x, g: Pointwise((1, 1)).kernel_gradient(x, (1, 1, 16, 4), g)).lower(images, gradient)
+    shapes = re.findall(r"= f32\[([\d,]+)\]\S* dot\(", text.compile().as_text())
+    assert shapes == ["4,16"]
