@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from dnn_research import parallel, recipe, train
-from dnn_research.ops.lowering import stock_operations
+from dnn_research.errors import UserError
+from dnn_research.ops.lowering import by_platform, stock_operations
 from tests.tiny import ROOT
 
 NETWORKS = ("mobilenet.py:smoke", "alexnet.py:smoke")
@@ -48,3 +49,17 @@ def test_accelerators_run_the_stock_train_step(name):
         name: n for name, n in stock.items() if name not in LEFT_OVER
     }
     assert on_cpu["convolution"] != stock["convolution"]
+
+
+def test_the_environment_can_ask_for_the_stock_operations(monkeypatch):
+    def on_cpu():
+        choose = jax.jit(lambda x: by_platform(x, cpu=jax.numpy.sin, stock=jax.numpy.cos))
+        return choose.trace(1.0).lower(lowering_platforms=("cpu",)).as_text()
+
+    assert "sine" in on_cpu()
+    assert "cosine" not in on_cpu()
+    monkeypatch.setenv("DNN_OPERATIONS", "stock")
+    assert "cosine" in on_cpu()
+    monkeypatch.setenv("DNN_OPERATIONS", "fast")
+    with pytest.raises(UserError, match="DNN_OPERATIONS is 'fast'; it can be stock, or not set"):
+        on_cpu()
