@@ -290,7 +290,7 @@ def test_a_training_line_is_over_the_examples_since_the_last(tmp_path, devices):
     assert [(line["step"], line["examples"]) for line in lines(tmp_path, "train")] == [(5, 80), (10, 80), (12, 32)]
 
 
-def test_the_norm_of_an_update_is_measured_where_it_is_due(tmp_path, devices, monkeypatch):
+def test_the_norm_of_an_update_is_measured_where_it_is_due(tmp_path, monkeypatch):
     setup = train.set_up(tiny.recipe())
     step = parallel.on_each_device(train.make_train_step(setup))
     state = parallel.replicate(train.initial_state(setup, setup.task.init(parallel.initial_key(0))))
@@ -307,11 +307,20 @@ def test_the_norm_of_an_update_is_measured_where_it_is_due(tmp_path, devices, mo
     assert left_out[1]["finite"]
     jax.tree.map(np.testing.assert_array_equal, left_out[0].params, due[0].params)
 
-    recorded = {}
+    recorded, told, tell = {}, [], train.with_update_norm
     monkeypatch.setattr(record.Recorder, "norms", lambda _, step, norms: recorded.update({step: norms}))
-    run(tmp_path, "record.every_steps=5")
+    monkeypatch.setattr(train, "with_update_norm", lambda batch, *, due: told.append(due) or tell(batch, due=due))
+    run(tmp_path, "record.every_steps=5", "checkpoint.every_steps=4")
     assert list(recorded) == [5, 10, 12]
+    assert [step for step, due in enumerate(told, 1) if due] == [5, 10, 12]
     assert all(np.isfinite(list(norms.values())).all() for norms in recorded.values())
+
+
+@pytest.mark.parametrize(("platform", "chosen"), [("cpu", True), ("tpu", False), ("cuda", False)])
+def test_no_accelerator_waits_to_hear_whether_a_norm_is_due(platform, chosen):
+    traced = jax.jit(train._norm_if_due).trace(np.array(False), {"fc": np.ones(3, np.float32)})
+    not_a_number = "0x7FC00000"
+    assert (not_a_number in traced.lower(lowering_platforms=(platform,)).as_text()) is chosen
 
 
 def test_accumulation_is_the_large_batch_when_its_parts_are_alike(devices, monkeypatch):

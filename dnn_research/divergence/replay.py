@@ -78,8 +78,8 @@ def replay(
     history: list[dict[str, float]] = []
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed, start_step=start) as batches:
         for step in range(start + 1, last + 1):
-            batch = parallel.shard(train.with_update_norm(next(batches), due=True), setup.layout)
-            state, report = train_step(state, batch)
+            told = train.with_update_norm(next(batches), due=True)
+            state, report = train_step(state, parallel.shard(told, setup.layout))
             values = _numbers(report)
             history = [*history[-KEPT + 1 :], {"step": step, **values}]
             if not values["finite"]:

@@ -164,8 +164,9 @@ class Walk:
         name, params = equation.primitive.name, equation.params
         kernels = frozenset[int]().union(*(value.kernels for value in inputs))
         if name == "cond":
-            # The branches of a choice between platforms compute the same.
-            return self.run(params["branches"][0].jaxpr, inputs[1:], times=times)
+            # The branches of a choice between platforms compute the same; of any other, the longest counts.
+            longest = max(params["branches"], key=lambda branch: len(branch.jaxpr.eqns))
+            return self.run(longest.jaxpr, inputs[1:], times=times)
         if name in ("scan", "while"):
             first = len(self.kernels)
             if name == "scan":

@@ -83,6 +83,8 @@ class Depthwise:
 
         start = [jnp.zeros((1, rows, width, features), gradient.dtype) for _ in places(window)]
         sums, _ = lax.scan(add, start, (images, gradient))
+        # Without the barrier the loop over one image is taken apart, and the slices that it multiplies are written out:
+        # 9 of the 30 ms of MobileNet's step, instead of 3.
         sums = lax.optimization_barrier(sums)
         return jnp.stack([total.sum((0, 1, 2)) for total in sums]).reshape(shape)
 

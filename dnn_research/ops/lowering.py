@@ -7,16 +7,10 @@ lowered for a TPU on a laptop holds the stock operations.
 
 import contextlib
 import contextvars
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from jax import lax
-
-from dnn_research.errors import UserError
-
-# `stock` there takes the stock operations in all that a process runs: to compare, and to find out whose an error is.
-VARIABLE = "DNN_OPERATIONS"
 
 _stock: contextvars.ContextVar[bool] = contextvars.ContextVar("stock", default=False)
 
@@ -35,14 +29,7 @@ def stock_operations() -> Iterator[None]:
 
 
 def by_platform(*operands: Any, cpu: Callable[..., Any], stock: Callable[..., Any]) -> Any:
-    """`cpu(*operands)` in a program for CPUs, `stock(*operands)` in one for anything else; both return the same.
-
-    Raises:
-        UserError: the environment asks for operations that there are not.
-    """
-    asked = os.environ.get(VARIABLE, "")
-    if asked not in ("", "stock"):
-        raise UserError(f"{VARIABLE} is '{asked}'; it can be stock, or not set")
-    if _stock.get() or asked:
+    """`cpu(*operands)` in a program for CPUs, `stock(*operands)` in one for anything else; both return the same."""
+    if _stock.get():
         return stock(*operands)
     return lax.platform_dependent(*operands, cpu=cpu, default=stock)

@@ -35,8 +35,8 @@ def kernel_gradient(images: Array, shape: Shape, gradient: Array, geometry: Geom
 def images_gradient(shape: Shape, kernel: Array, gradient: Array, geometry: Geometry) -> Array:
     """The gradient of patches, added up where they overlap: [B, H, W, C], of shape `shape`; without groups.
 
-    The kernel [KH, KW, C, N] is read as it lies; the stock gradient turns it around first, which takes longer than all
-    else where the kernel is larger than the maps.
+    The kernel [KH, KW, C, N] is read as it lies where it is larger than the maps; the stock gradient turns it around
+    first, which takes longer than all else there.
     """
     height, width, channels, features = kernel.shape
     product = by_transposed(gradient.reshape(-1, features), kernel.reshape(-1, features))

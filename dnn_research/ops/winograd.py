@@ -66,12 +66,8 @@ class Winograd:
 
     def _convolve(self, images: Array, kernel: Array, *, backward: bool) -> Array:
         """`backward`: the images' channels are those that come out of the kernel."""
-        size, taps, channels, features = (
-            self.size,
-            kernel.shape[0],
-            images.shape[-1],
-            kernel.shape[2 if backward else 3],
-        )
+        size, taps = self.size, kernel.shape[0]
+        channels, features = images.shape[-1], kernel.shape[2 if backward else 3]
         back, of_kernel, of_images = transforms(size, taps)
         weights = _both_ways(of_kernel, [list(row) for row in kernel.astype(jnp.float32)])
         if backward:
@@ -117,7 +113,7 @@ class Winograd:
                 columns = [line[:, :, j::size] for j in range(size)]
                 for n, tile in enumerate(tiles):
                     x, g = tile.reshape(-1, channels), _sum(back[:, n], columns).reshape(-1, features)
-                    products.append(x.T @ g if channels <= features else (g.T @ x).T)
+                    products.append(x.T @ g)
             return jnp.stack(products)
 
         products = summed(run, (images, gradient), _at_once(images.shape[0], down * across, channels, features))
