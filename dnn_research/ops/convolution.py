@@ -165,7 +165,7 @@ class Plain(Stock):
 
     The stock gradient of the kernel has examples for channels and maps for kernels. On two cores, 64 channels in and
     out: 151 GFLOP/s with 16 images of 56x56, 10 with 8 of 224x224. That of the images turns the kernel around first:
-    with 512 channels in and out and 7x7 maps 6.2 ms for one of them and 32 for 16, by patches 1.3 and 19.
+    with 512 channels in and out and one image of 7x7 4.6 ms, by patches 0.8.
     """
 
     def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
