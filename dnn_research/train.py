@@ -569,8 +569,8 @@ def make_train_step(setup: Setup) -> Any:
         fresh = state.step % every == 0
         sums = metrics.add(jax.tree.map(lambda s: jnp.where(fresh, jnp.zeros_like(s), s), state.sums), sums)
 
-        norm = functools.partial(parallel.norm, layout=setup.layout)
-        gradient_norm, parameter_norm = norm(grads, optim.global_norm), norm(params, optim.global_norm)
+        norm = functools.partial(parallel.norm, measure=optim.global_norm, layout=setup.layout)
+        gradient_norm, parameter_norm = norm(grads), norm(params)
         due = batch["update_norm"][0] if "update_norm" in batch else jnp.array(True)
         report = {
             **sums,

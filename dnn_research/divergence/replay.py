@@ -77,9 +77,13 @@ def replay(
     evaluated = _evaluations(workdir) if setup.plateau else {}
     history: list[dict[str, float]] = []
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed, start_step=start) as batches:
+
+        def placed() -> Mapping[str, Any]:
+            """The next batch, on the devices."""
+            return parallel.shard(train.with_update_norm(next(batches), due=True), setup.layout)
+
         for step in range(start + 1, last + 1):
-            told = train.with_update_norm(next(batches), due=True)
-            state, report = train_step(state, parallel.shard(told, setup.layout))
+            state, report = train_step(state, placed())
             values = _numbers(report)
             history = [*history[-KEPT + 1 :], {"step": step, **values}]
             if not values["finite"]:
@@ -87,8 +91,7 @@ def replay(
             if setup.plateau and step in evaluated and step < error.step:
                 after = setup.plateau.after(jax.device_get(state.plateau), evaluated[step])
                 state = state.replace(plateau=parallel.replicate(after))
-        diverged = {} if error.evaluating else train.with_update_norm(next(batches), due=True)
-        yield Replay(start, state, parallel.shard(diverged, setup.layout) if diverged else {}, history, train_step)
+        yield Replay(start, state, {} if error.evaluating else placed(), history, train_step)
 
 
 def _numbers(report: Mapping[str, Any]) -> dict[str, float]:

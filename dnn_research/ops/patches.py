@@ -39,7 +39,7 @@ def images_gradient(shape: Shape, kernel: Array, gradient: Array, geometry: Geom
     first, which takes longer than all else there.
     """
     height, width, channels, features = kernel.shape
-    product = by_transposed(gradient.reshape(-1, features), kernel.reshape(-1, features))
+    product = by_transposed(gradient, kernel.reshape(-1, features))
     of_patches = product.reshape(*gradient.shape[:3], height * width, channels)
     return put_back(
         lambda place, shift: shift(of_patches[:, :, :, place]),

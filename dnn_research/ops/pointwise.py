@@ -26,8 +26,7 @@ class Pointwise:
         return jnp.tensordot(self._sampled(images), kernel[0, 0], 1)
 
     def images_gradient(self, shape: Shape, kernel: Array, gradient: Array) -> Array:
-        features = gradient.shape[-1]
-        sampled = by_transposed(gradient.reshape(-1, features), kernel[0, 0]).reshape(*gradient.shape[:3], -1)
+        sampled = by_transposed(gradient, kernel[0, 0])
         if self.strides == (1, 1):
             return sampled
         ends = [

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+# By what is computed in: what `assert_near` lets pass.
+TOLERANCES = {jnp.float32: 2e-5, jnp.bfloat16: 2e-2}
+
 
 def stock_conv(images, kernel, strides=(1, 1), padding=((0, 0), (0, 0)), groups=1):
     layout = ("NHWC", "HWIO", "NHWC")
@@ -17,7 +20,7 @@ def normal(*shape, seed=0, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape), dtype)
 
 
-def assert_near(ours, theirs, tolerance=2e-5):
+def assert_near(ours, theirs, tolerance=TOLERANCES[jnp.float32]):
     """The largest difference against the largest number."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape

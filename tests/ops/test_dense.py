@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnn_research.ops.dense import dense
-from tests.ops.reference import assert_near, normal, pulled
+from tests.ops.reference import TOLERANCES, assert_near, normal, pulled
 
 
 @settings(max_examples=20, deadline=None)
@@ -24,9 +24,8 @@ def test_values_and_gradients_are_those_of_a_matrix_product(examples, channels, 
     ours, our_gradients = pulled(dense, jnp.cos, inputs, kernel)
     theirs, gradients = pulled(jnp.matmul, jnp.cos, inputs, kernel)
     assert {a.dtype for a in (ours, *our_gradients)} == {jnp.dtype(dtype)}
-    tolerance = 2e-5 if dtype == jnp.float32 else 2e-2
     for mine, other in zip((ours, *our_gradients), (theirs, *gradients), strict=True):
-        assert_near(mine, other, tolerance)
+        assert_near(mine, other, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(("platform", "transposed"), [("cpu", False), ("tpu", True), ("cuda", True)])
