@@ -433,7 +433,7 @@ def _enlarge(images: np.ndarray, side: int = 32) -> np.ndarray:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def code_digest() -> str:
