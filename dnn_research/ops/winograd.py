@@ -117,9 +117,9 @@ class Winograd:
             return jnp.stack(products)
 
         products = summed(run, (images, gradient), _at_once(images.shape[0], down * across, channels, features))
-        products = products.reshape(points, points, channels, features)
-        summed_up = _both_ways(of_kernel.T, [list(row) for row in products])
-        return jnp.stack([jnp.stack(row) for row in summed_up]).astype(images.dtype)
+        # As one product, which takes no longer than sums of arrays do, and compiles in a twentieth of the time.
+        products = jnp.asarray(np.kron(of_kernel, of_kernel).T) @ products.reshape(points**2, channels * features)
+        return products.reshape(shape).astype(images.dtype)
 
     def _tiles(self, images: Array, of_images: np.ndarray, down: int, across: int) -> list[list[Array]]:
         """The images' tiles at all pairs of points: a x a arrays [B, down, across, C]."""
