@@ -3,10 +3,14 @@
     PEER_PYTHON -m dnn_research.tools.measuring.input_tf_data FOLDER
 
 Only the crop is decoded (`decode_and_crop_jpeg`), the map is parallel, batches are made ahead, no order is kept, the
-threads are as many as ours. Files, crops and mirrorings are listed beforehand in `windows.npz`, so that no time goes to
-drawing them. The requests are those of `input_ours`, and {"do": "prepare", "variant": V} first: `autotune` leaves the
-parallelism to tf.data, `fixed` gives it the number of threads. Both have the accurate inverse cosine transform, which
-is libjpeg's default and gives our pixels; `fast_dct` is `autotune` with TensorFlow's default, a faster, coarser one.
+threads are as many as ours. The requests are those of `input_ours`, and {"do": "prepare", "variant": V} first:
+
+    drawn       the parallelism is left to tf.data, and each image's crop and mirroring are drawn when it is read, as
+                ours are and as ImageNet pipelines do (`sample_distorted_bounding_box`)
+    autotune    the same, with crops and mirrorings listed beforehand in `windows.npz`: no time goes to drawing them
+    fixed       as `autotune`, with as many parallel calls as threads
+    fast_dct    as `autotune`, with TensorFlow's default inverse cosine transform, a faster, coarser one; the others
+                have the accurate one, which is libjpeg's default and gives our pixels
 """
 
 import importlib
@@ -22,9 +26,9 @@ import numpy as np
 
 from dnn_research.tools.measuring import answering, memory
 from dnn_research.tools.measuring.input_turns import Request, take_batches
-from dnn_research.tools.measuring.jpegs import CROPPED, names
+from dnn_research.tools.measuring.jpegs import AREA, ASPECT, CROPPED, TRIES, names
 
-VARIANTS = ("autotune", "fixed", "fast_dct")
+VARIANTS = ("drawn", "autotune", "fixed", "fast_dct")
 
 
 class Service:
@@ -59,16 +63,34 @@ class Service:
             case "check":
                 count = self.request.checked
                 examples = zip(self.files[:count], self.windows[:count], self.mirrored[:count], strict=True)
-                np.save(self.folder / request["file"], np.stack([self.load(*example) for example in examples]))
+                np.save(self.folder / request["file"], np.stack([self.listed(*example) for example in examples]))
                 return {}
             case "peak":
                 return {"bytes": memory.peak()}
         raise ValueError(f"unknown request {request['do']}")
 
-    def load(self, file: Any, window: Any, mirrored: Any) -> Any:
-        """One example."""
+    def listed(self, file: Any, window: Any, mirrored: Any) -> Any:
+        """An example whose crop and mirroring are given."""
+        return self.cropped(self.tf.io.read_file(file), window, mirrored)
+
+    def drawn(self, file: Any, *_: Any) -> Any:
+        """An example whose crop and mirroring are drawn here."""
         tf = self.tf
         encoded = tf.io.read_file(file)
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            tf.image.extract_jpeg_shape(encoded),
+            tf.zeros((1, 0, 4)),
+            min_object_covered=0.0,
+            aspect_ratio_range=ASPECT,
+            area_range=AREA,
+            max_attempts=TRIES,
+            use_image_if_no_bounding_boxes=True,
+        )
+        return self.cropped(encoded, tf.concat((begin[:2], size[:2]), 0), tf.random.uniform(()) < 0.5)
+
+    def cropped(self, encoded: Any, window: Any, mirrored: Any) -> Any:
+        """The crop (top, left, height, width) of an encoded image, resized and mirrored."""
+        tf = self.tf
         image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3, dct_method=self.dct_method)
         image = tf.image.resize(image, (CROPPED, CROPPED), method="bilinear")
         image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
@@ -86,7 +108,7 @@ class Service:
             tf.data.Dataset.from_tensor_slices((self.files, self.windows, self.mirrored))
             .shuffle(len(self.files))
             .repeat()
-            .map(self.load, num_parallel_calls=parallel)
+            .map(self.drawn if variant == "drawn" else self.listed, num_parallel_calls=parallel)
             .batch(self.request.batch_size, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)

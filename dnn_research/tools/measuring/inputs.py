@@ -116,7 +116,7 @@ def _race(known: argparse.Namespace) -> None:
         faster = f"{statistics.median(ratios):.2f}, {min(ratios):.2f}..{max(ratios):.2f}"
         lines.append(f"{pipeline.name:18}  {pipeline.median:8,.0f}  {spread:15}  {faster:20}  {pipeline.peak_gib:8.2f}")
     if race.difference is not None:
-        lines.append(f"mean difference between the images of ours and tf.data autotune: {race.difference:.3f} of 255")
+        lines.append(f"mean difference between the same crops of ours and of tf.data: {race.difference:.3f} of 255")
     found = {"pipelines": [dataclasses.asdict(pipeline) for pipeline in race.pipelines]}
     _print(known, lines, {**found, "difference": race.difference})
 
