@@ -37,7 +37,16 @@ def read_at(path: str | os.PathLike[str], offset: int, length: int) -> bytes:
         DamagedExample: the file ends before.
         UserError: the file cannot be read.
     """
-    content = _read(path, offset, length)
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.pread(number, length, offset)
+            while len(content) < length and (more := os.pread(number, length - len(content), offset + len(content))):
+                content += more
+        finally:
+            os.close(number)
+    except OSError as error:
+        raise cannot_read(path, error) from error
     if len(content) < length:
         raise DamagedExample(f"{os.fspath(path)} ends within it: the file is cut short")
     return content
@@ -50,23 +59,12 @@ def cannot_read(path: str | os.PathLike[str], error: OSError) -> UserError:
 
 def read_whole(path: str | os.PathLike[str]) -> bytes:
     """The content of a file; raises UserError when it cannot be read."""
-    return _read(path, 0, None)
-
-
-def _read(path: str | os.PathLike[str], offset: int, length: int | None) -> bytes:
-    """As many bytes as there are, up to `length`. Python's own file objects take twice as long for a small file."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            wanted = max(os.fstat(number).st_size - offset, 0) if length is None else length
-            content = os.pread(number, wanted, offset)
-            while len(content) < wanted and (more := os.pread(number, wanted - len(content), offset + len(content))):
-                content += more
-        finally:
-            os.close(number)
+        # Without Python's buffer, which takes half the time again for a small file.
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except OSError as error:
         raise cannot_read(path, error) from error
-    return content
 
 
 def cached_index(kind: str, paths: Sequence[pathlib.Path], make: Callable[[], Index]) -> Index:
