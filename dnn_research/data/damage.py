@@ -8,7 +8,8 @@ import logging
 
 import numpy as np
 
-from dnn_research.data.sources import Examples, Rows, read_top
+from dnn_research.data.box import Window
+from dnn_research.data.sources import Examples, read_window
 from dnn_research.errors import UserError
 
 POLICIES = ("stop", "skip")
@@ -46,21 +47,21 @@ class Reader:
         """How many damaged examples were met and skipped so far."""
         return len(self._reported)
 
-    def read(self, index: int, rows: Rows | None = None) -> tuple[np.ndarray, int] | None:
+    def read(self, index: int, window: Window | None = None) -> tuple[np.ndarray, int] | None:
         """The image and label of an example; None if it is damaged and is to be skipped.
 
         Args:
             index: of the example.
-            rows: if given, called once with the height and width of an image that is returned; of one that was whole
-                before, the rows below those that are needed may be missing.
+            window: if given, called once with the height and width of an image that is returned; of one that was whole
+                before, no more may be there than is needed.
         """
         try:
-            if rows is not None and self._sound[index]:
-                return read_top(self._examples, index, rows)
+            if window is not None and self._sound[index]:
+                return read_window(self._examples, index, window)
             image, label = self._examples[index]
             self._sound[index] = True
-            if rows is not None:
-                rows(*image.shape[:2])
+            if window is not None:
+                window(*image.shape[:2])
             return image, label
         except DamagedExample as error:
             if not self._skip:
@@ -73,7 +74,7 @@ class Reader:
             raise UserError(f"{self.place(index)}: {error}") from error
 
     def read_or_substitute(
-        self, index: int, rng: np.random.Generator, rows: Rows | None = None
+        self, index: int, rng: np.random.Generator, window: Window | None = None
     ) -> tuple[np.ndarray, int, int]:
         """The image and label of an example, or of another one if it is damaged and is to be skipped; and which it is.
 
@@ -82,7 +83,7 @@ class Reader:
         """
         drawn = index
         for _ in range(1 + MAX_DRAWS):
-            example = self.read(drawn, rows)
+            example = self.read(drawn, window)
             if example is not None:
                 return *example, drawn
             drawn = int(rng.integers(len(self)))

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from dnn_research.data import files, images, layout
+from dnn_research.data.box import Window
 from dnn_research.data.damage import DamagedExample
-from dnn_research.data.sources import Rows, Source
+from dnn_research.data.sources import Source
 from dnn_research.errors import UserError
 
 
@@ -26,10 +27,10 @@ class ImageFiles:
         self._names = names
         self._channels = channels
 
-    def __call__(self, position: int, rows: Rows | None = None) -> np.ndarray:
+    def __call__(self, position: int, window: Window | None = None) -> np.ndarray:
         path = os.path.join(self._root, self._names[position])
         try:
-            return images.decode(files.read_whole(path), channels=self._channels, rows=rows)
+            return images.decode(files.read_whole(path), channels=self._channels, window=window)
         except DamagedExample as error:
             raise DamagedExample(f"{path}: {error}") from error
 

@@ -29,18 +29,19 @@ class BaselineJpeg:
 
     Attributes:
         height, width: in pixels.
-        unit: rows of pixels that are coded together.
+        unit_height, unit_width: of the pixels that are coded together.
         height_at: where in the file the height stands, two bytes, the most significant first.
     """
 
     height: int
     width: int
-    unit: int
+    unit_height: int
+    unit_width: int
     height_at: int
 
 
 def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
-    """The frame header of a sequential, Huffman-coded JPEG of one or three components; None for any other file."""
+    """The frame header of a sequential, Huffman-coded JPEG of one or three components of 8 bits; None for others."""
     if not encoded.startswith(JPEG):
         return None
     position = 2
@@ -48,11 +49,16 @@ def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
         marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
         if marker in (0xC0, 0xC1):
             height, width, components = struct.unpack_from(">HHB", encoded, position + 5)
-            factors = [factor & 15 for factor in encoded[position + 11 : position + 11 + 3 * components : 3]]
-            if components not in (1, 3) or length != 8 + 3 * components or 0 in (height, width, *factors):
+            factors = encoded[position + 11 : position + 11 + 3 * components : 3]
+            down, across = [factor & 15 for factor in factors], [factor >> 4 for factor in factors]
+            if encoded[position + 4] != 8 or components not in (1, 3) or length != 8 + 3 * components:
                 return None
-            # A single component is coded in blocks of eight rows, whatever its sampling factor.
-            return BaselineJpeg(height, width, 8 * max(factors) if components > 1 else 8, position + 5)
+            if 0 in (height, width, *down, *across):
+                return None
+            # A single component is coded in blocks of 8 x 8, whatever its sampling factors.
+            if components == 1:
+                return BaselineJpeg(height, width, 8, 8, position + 5)
+            return BaselineJpeg(height, width, 8 * max(down), 8 * max(across), position + 5)
         # Tables (C4), application data and comments may come before; another frame or a scan may not.
         if marker not in (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)):
             return None

@@ -1,10 +1,11 @@
 """Decoding, resizing and padding of 8-bit images: rows x columns x channels, RGB or gray, values 0..255.
 
-JPEGs are decoded by libjpeg-turbo (simplejpeg), whose every warning is an error here: OpenCV and Pillow keep it to
-themselves and give a picture that is partly gray or shifted. JPEG has no checksum, so damage after which the bits still
-make an image cannot be seen by anybody; a lost end can. PNG and WebP are decoded by OpenCV after a check of what
-the file says about itself, rarer formats by Pillow. All of them let go of Python's global lock while they work, so
-decoding threads run side by side; OpenCV's own threads are switched off, or every one of ours would start a pool.
+JPEGs are decoded by libjpeg-turbo (simplejpeg; a part of one by `turbojpeg`, if it can), whose every warning is an
+error here: OpenCV and Pillow keep it to themselves and give a picture that is partly gray or shifted. JPEG has no
+checksum, so damage after which the bits still make an image cannot be seen by anybody; a lost end can. PNG and WebP are
+decoded by OpenCV after a check of what the file says about itself, rarer formats by Pillow. All of them let go of
+Python's global lock while they work, so decoding threads run side by side; OpenCV's own threads are switched off, or
+every one of ours would start a pool.
 """
 
 import io
@@ -14,9 +15,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from dnn_research.data import formats
+from dnn_research.data import formats, turbojpeg
+from dnn_research.data.box import Window
 from dnn_research.data.damage import DamagedExample
-from dnn_research.data.sources import Rows
 
 cv2.setNumThreads(0)
 # A damaged file is reported once, by the exception.
@@ -34,24 +35,25 @@ PILLOW_MODES = {1: "L", 3: "RGB"}
 PILLOW_FORMATS = ("BMP", "GIF", "PPM", "TIFF")
 
 
-def decode(encoded: bytes, *, channels: int, rows: Rows | None = None) -> np.ndarray:
+def decode(encoded: bytes, *, channels: int, window: Window | None = None) -> np.ndarray:
     """Decodes a JPEG, PNG, WebP, BMP, GIF (the first frame), PPM or TIFF, recognized by its content.
 
     Args:
         encoded: the whole file. CMYK and palette images are converted, 16 bits become 8 by rounding v / 257, an alpha
             channel is dropped.
         channels: 3 for RGB (a gray image is repeated), 1 for gray (a colour image becomes its luma, ITU-R BT.601).
-        rows: if given, called once before an image is returned; rows below those that are needed may be missing then,
-            and damage in them is not found. A lost end of the file always is.
+        window: if given, called once before an image is returned. Rows below the part that is needed may be missing
+            then, other pixels outside of it may be anything, and damage there is not found. A lost end of the file
+            always is.
 
     Returns:
-        uint8 [height, width, channels].
+        uint8 [height, width, channels]; with `window`, of at least as many rows as the part reaches down.
 
     Raises:
         DamagedExample: the file is damaged, cut short, not an image or too large.
     """
-    if rows is not None:
-        return _decode_top(encoded, channels, rows)
+    if window is not None:
+        return _decode_window(encoded, channels, window)
     try:
         if encoded.startswith(formats.JPEG):
             image = _decode_jpeg(encoded, channels)
@@ -72,20 +74,24 @@ def decode(encoded: bytes, *, channels: int, rows: Rows | None = None) -> np.nda
     return image.reshape(*image.shape[:2], channels)
 
 
-def _decode_top(encoded: bytes, channels: int, rows: Rows) -> np.ndarray:
-    """A sequential JPEG down to where it is needed, anything else whole.
+def _decode_window(encoded: bytes, channels: int, window: Window) -> np.ndarray:
+    """Of a sequential JPEG what is needed, where TurboJPEG 3 is installed, or all down to there; anything else whole.
 
-    The decoder is told a smaller height, and goes on from its last row to the end of the file at once. Its first
+    simplejpeg is told a smaller height, and goes on from its last row to the end of the file at once. Its first
     warning, the only one that it tells, is then of the bytes in between, up to the end of the image (0xd9); whatever
     else it says, or if it says nothing, the image is decoded as it is.
     """
     jpeg = formats.baseline_jpeg(encoded)
     if jpeg is None or jpeg.height * jpeg.width > formats.MAX_PIXELS:
         image = decode(encoded, channels=channels)
-        rows(*image.shape[:2])
+        window(*image.shape[:2])
         return image
-    height = rows(jpeg.height, jpeg.width) + ROWS_BELOW
-    if -(-height // jpeg.unit) < -(-jpeg.height // jpeg.unit):
+    box = window(jpeg.height, jpeg.width)
+    image = turbojpeg.decode_box(encoded, jpeg, box, channels=channels)
+    if image is not None:
+        return image
+    height = box.bottom + ROWS_BELOW
+    if -(-height // jpeg.unit_height) < -(-jpeg.height // jpeg.unit_height):
         top = np.empty((height, jpeg.width, channels), np.uint8)
         shortened = bytearray(encoded)
         shortened[jpeg.height_at : jpeg.height_at + 2] = height.to_bytes(2, "big")

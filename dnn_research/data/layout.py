@@ -14,7 +14,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from dnn_research.data.sources import Examples, Rows, read_top
+from dnn_research.data.box import Window
+from dnn_research.data.sources import Examples, read_window
 from dnn_research.errors import UserError, check_seed
 
 # What people call their splits; a recipe's word for one of them finds another word of its group, then of the next.
@@ -58,9 +59,9 @@ class Labelled:
 
 @runtime_checkable
 class Load(Protocol):
-    """Decodes image files by their position, whole or, with `rows`, perhaps only from the top: see `images.decode`."""
+    """Decodes image files by their position, whole or, with `window`, perhaps a part: see `images.decode`."""
 
-    def __call__(self, position: int, rows: Rows | None = None) -> np.ndarray: ...
+    def __call__(self, position: int, window: Window | None = None) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,9 @@ class LabelledFiles(Labelled):
 
     load: Load
 
-    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-        """As much of the image as is needed from the top, and its label."""
-        return self.load(index, rows), int(self.labels[index])
+    def read_window(self, index: int, window: Window) -> tuple[np.ndarray, int]:
+        """The image, perhaps no more of it than is needed, and its label."""
+        return self.load(index, window), int(self.labels[index])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +88,9 @@ class Part:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.whole[int(self.positions[index])]
 
-    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-        """As much of the image as is needed from the top, and its label."""
-        return read_top(self.whole, int(self.positions[index]), rows)
+    def read_window(self, index: int, window: Window) -> tuple[np.ndarray, int]:
+        """The image, perhaps no more of it than is needed, and its label."""
+        return read_window(self.whole, int(self.positions[index]), window)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,10 +276,10 @@ class Joined:
         part, index = self._locate(index)
         return part[index]
 
-    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-        """As much of the image as is needed from the top, and its label."""
+    def read_window(self, index: int, window: Window) -> tuple[np.ndarray, int]:
+        """The image, perhaps no more of it than is needed, and its label."""
         part, index = self._locate(index)
-        return read_top(part, index, rows)
+        return read_window(part, index, window)
 
     def _locate(self, index: int) -> tuple[Examples, int]:
         for part in self.parts:

@@ -13,8 +13,8 @@ import numpy as np
 from dnn_research.data import normalization, statistics, stream
 from dnn_research.data.augment import Augment, mixing
 from dnn_research.data.augment.color import ColorBasis
-from dnn_research.data.augment.geometry import Box
 from dnn_research.data.batches import Batches
+from dnn_research.data.box import Box
 from dnn_research.data.damage import Reader
 from dnn_research.data.normalization import Normalization
 from dnn_research.data.protocols import Protocol
@@ -258,12 +258,12 @@ class LoadForTraining:
         drawn, rng = self._order[position], self._numbers[position]
         box: Box | None = None
 
-        def rows(height: int, width: int) -> int:
+        def window(height: int, width: int) -> Box:
             nonlocal box
             box = self._augment.box(rng, height, width, image_size=self._image_size)
-            return box.bottom
+            return box
 
-        image, label, index = self._reader.read_or_substitute(drawn, rng, rows if self._augment.cuts else None)
+        image, label, index = self._reader.read_or_substitute(drawn, rng, window if self._augment.cuts else None)
         try:
             augmented = self._augment(
                 image, rng, image_size=self._image_size, fill=self._fill, color_basis=self._color_basis, box=box

@@ -6,14 +6,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from dnn_research.data.box import Window
 from dnn_research.errors import UserError
 
 # A split whose decoded images need no more than this is kept in memory once it has been read.
 CACHE_BYTES = 256 * 2**20
-
-
-# From an image's height and width to the number of its rows that are needed, from the top.
-Rows = Callable[[int, int], int]
 
 
 @runtime_checkable
@@ -31,23 +28,23 @@ class Examples(Protocol):
 class Decoded(Examples, Protocol):
     """Examples that are decoded at each reading, and need not be decoded whole."""
 
-    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-        """As much of the image as is needed from the top, see `images.decode`, and its label."""
+    def read_window(self, index: int, window: Window) -> tuple[np.ndarray, int]:
+        """The image, perhaps no more of it than is needed, see `images.decode`, and its label."""
         ...
 
 
-def read_top(examples: Examples, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-    """The image of an example, at least as much of it as is needed from the top, and its label.
+def read_window(examples: Examples, index: int, window: Window) -> tuple[np.ndarray, int]:
+    """The image of an example, at least as much of it as is needed, and its label.
 
     Args:
         examples: the split.
         index: of the example.
-        rows: called once, with the height and width of the whole image.
+        window: called once, with the height and width of the whole image.
     """
     if isinstance(examples, Decoded):
-        return examples.read_top(index, rows)
+        return examples.read_window(index, window)
     image, label = examples[index]
-    rows(*image.shape[:2])
+    window(*image.shape[:2])
     return image, label
 
 

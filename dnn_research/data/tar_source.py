@@ -18,8 +18,9 @@ import numpy as np
 import scipy.io
 
 from dnn_research.data import files, images, layout
+from dnn_research.data.box import Window
 from dnn_research.data.damage import DamagedExample
-from dnn_research.data.sources import Rows, Source
+from dnn_research.data.sources import Source
 from dnn_research.errors import UserError, first_line
 
 IMAGENET_SPLITS = {"ILSVRC2012_img_train.tar": "train", "ILSVRC2012_img_val.tar": "validation"}
@@ -50,11 +51,11 @@ class TarImages:
         self._paths, self._path, self._names = paths, path, names
         self._offsets, self._sizes, self._channels = offsets, sizes, channels
 
-    def __call__(self, position: int, rows: Rows | None = None) -> np.ndarray:
+    def __call__(self, position: int, window: Window | None = None) -> np.ndarray:
         path = self._paths[self._path[position]]
         try:
             content = files.read_at(path, int(self._offsets[position]), int(self._sizes[position]))
-            return images.decode(content, channels=self._channels, rows=rows)
+            return images.decode(content, channels=self._channels, window=window)
         except DamagedExample as error:
             raise DamagedExample(f"{path}, member {self._names[position]}: {error}") from error
 

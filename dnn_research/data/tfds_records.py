@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source
 
 from dnn_research.data import images, tf_example, tfrecord
+from dnn_research.data.box import Window
 from dnn_research.data.damage import DamagedExample
-from dnn_research.data.sources import Rows
 from dnn_research.errors import UserError, first_line
 
 
@@ -111,14 +111,14 @@ class TfdsExamples:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(index, None)
 
-    def read_top(self, index: int, rows: Rows) -> tuple[np.ndarray, int]:
-        """As much of the image as is needed from the top, and its label."""
-        return self._read(index, rows)
+    def read_window(self, index: int, window: Window) -> tuple[np.ndarray, int]:
+        """The image, perhaps no more of it than is needed, and its label."""
+        return self._read(index, window)
 
-    def _read(self, index: int, rows: Rows | None) -> tuple[np.ndarray, int]:
+    def _read(self, index: int, window: Window | None) -> tuple[np.ndarray, int]:
         try:
             encoded, label = tf_example.image_and_label(self._records[index], labelled=self._num_classes > 0)
-            image = images.decode(encoded, channels=self._channels, rows=rows)
+            image = images.decode(encoded, channels=self._channels, window=window)
         except DamagedExample as error:
             raise DamagedExample(f"{self._place(index)}: {error}") from error
         if self._num_classes and not 0 <= label < self._num_classes:

@@ -69,9 +69,9 @@ class Photographs:
         self.asked.append((index, "whole"))
         return images.decode(self._file(index), channels=3), 0
 
-    def read_top(self, index, rows):
-        self.asked.append((index, "top"))
-        return images.decode(self._file(index), channels=3, rows=rows), 0
+    def read_window(self, index, window):
+        self.asked.append((index, "part"))
+        return images.decode(self._file(index), channels=3, window=window), 0
 
     def _file(self, index):
         # Sixteen bytes of the lower half are lost, which the upper half does not show.
@@ -86,10 +86,10 @@ def test_only_what_was_whole_before_is_decoded_in_part(create):
     object.__setattr__(dataset, "train_examples", photographs)
     taken = take(dataset.train_batches(batch_size=10, seed=0), 12)
     assert all(index % 2 for batch in taken for index in batch["index"])
-    assert {index for index, how in photographs.asked if how == "top"} == set(range(1, 40, 2))
+    assert {index for index, how in photographs.asked if how == "part"} == set(range(1, 40, 2))
     for index in range(1, 40, 2):
         hows = [how for asked, how in photographs.asked if asked == index]
-        assert hows[0] == "whole" and set(hows[1:]) == {"top"}
+        assert hows[0] == "whole" and set(hows[1:]) == {"part"}
     # A new reader, as of a resumed run, decodes whole first; the crops are the same.
     fresh = create(augment={"area": (0.01, 0.1)}, damaged="skip")
     object.__setattr__(fresh, "train_examples", Photographs())

@@ -1,5 +1,7 @@
+import importlib.util
 import io
 import struct
+import types
 import zlib
 
 import cv2
@@ -8,7 +10,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from dnn_research.data import formats, images
+from dnn_research.data import formats, images, turbojpeg
+from dnn_research.data.box import Box
 from dnn_research.data.builtin import photo_patches
 from dnn_research.data.damage import DamagedExample
 
@@ -211,16 +214,32 @@ def top(encoded: bytes, needed: int, channels: int = 3) -> np.ndarray:
     """The image as it is decoded when so many rows of it are needed."""
     sizes = []
 
-    def rows(height: int, width: int) -> int:
+    def window(height: int, width: int) -> Box:
         sizes.append((height, width))
-        return min(needed, height)
+        return Box(0, 0, min(needed, height), width)
 
-    image = images.decode(encoded, channels=channels, rows=rows)
+    image = images.decode(encoded, channels=channels, window=window)
     assert len(sizes) == 1 and min(needed, sizes[0][0]) <= len(image) <= sizes[0][0]
     return image
 
 
+@pytest.fixture
+def without_turbojpeg(monkeypatch):
+    monkeypatch.setattr(turbojpeg, "library", lambda: None)
+
+
+@pytest.fixture(params=["simplejpeg", "turbojpeg"])
+def decoder(request) -> str:
+    """Each of what decodes a part of a JPEG."""
+    if request.param == "simplejpeg":
+        request.getfixturevalue("without_turbojpeg")
+    elif turbojpeg.library() is None:
+        pytest.skip("no TurboJPEG 3 is installed")
+    return request.param
+
+
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1", "gray", "restarts"])
+@pytest.mark.usefixtures("without_turbojpeg")
 def test_the_upper_rows_of_a_jpeg_are_those_of_the_whole(photo, subsampling):
     """Whatever stands below is not decoded, and changes nothing above, smooth chroma included."""
     image = photo.crop((0, 0, 61, 117)).convert("L" if subsampling == "gray" else "RGB")
@@ -236,22 +255,105 @@ def test_the_upper_rows_of_a_jpeg_are_those_of_the_whole(photo, subsampling):
     assert len(top(encoded, 30)) == (117 if subsampling == "restarts" else 30)
 
 
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:4:0", "4:2:2", "4:2:0", "4:1:1", "gray", "restarts"])
+def test_a_part_of_a_jpeg_is_that_of_the_whole(photo, subsampling, decoder):
+    """Wherever it lies and however small it is; what is beside it is not looked at."""
+    rng = np.random.default_rng(0)
+    for height, width in [(1, 1), (7, 95), (117, 61), (48, 64)]:
+        pixels = np.asarray(photo.crop((0, 0, width, height)))
+        if subsampling == "4:4:0":
+            encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), colorsubsampling="440")
+        else:
+            restarts = {"restart_marker_blocks": 3} if subsampling == "restarts" else {}
+            chroma = {"subsampling": subsampling} if subsampling[0] == "4" else {}
+            image = Image.fromarray(pixels).convert("L" if subsampling == "gray" else "RGB")
+            encoded = encode(image, "JPEG", **chroma, **restarts)
+        for channels in (1, 3):
+            whole = images.decode(encoded, channels=channels)
+            for _ in range(40):
+                high, wide = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+                box = Box(int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1)), high, wide)
+                part = images.decode(encoded, channels=channels, window=lambda *_, box=box: box)
+                if decoder == "turbojpeg":
+                    jpeg = formats.baseline_jpeg(encoded)
+                    assert jpeg is not None
+                    assert turbojpeg.decode_box(encoded, jpeg, box, channels=channels) is not None
+                np.testing.assert_array_equal(box.of(part), box.of(whole))
+
+
+def test_turbojpeg_is_passed_over_where_it_is_too_old_or_unwanted(monkeypatch):
+    """libc stands for a library without the function; a package in Python, as PyTurboJPEG, is none."""
+    find, tried = turbojpeg.library.__wrapped__, []
+
+    class Tried(turbojpeg.Library):
+        def __init__(self, path):
+            tried.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(turbojpeg, "Library", Tried)
+    monkeypatch.setattr(turbojpeg, "NAMES", ("libc.so.6",))
+    for origin in ("libm.so.6", "/nowhere/turbojpeg.so", "/somewhere/turbojpeg.py", None):
+        spec = types.SimpleNamespace(origin=origin)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
+        assert find() is None
+    assert {"libc.so.6", "libm.so.6", "/nowhere/turbojpeg.so"} < {*tried}
+    assert "/somewhere/turbojpeg.py" not in tried
+    tried.clear()
+    monkeypatch.setenv("DNN_TURBOJPEG", "0")
+    assert find() is None and not tried
+
+
+@pytest.mark.parametrize("decoder", ["turbojpeg"], indirect=True)
+def test_turbojpeg_decodes_nothing_else(photo, monkeypatch, decoder):
+    """But whole blocks on the left and a margin around."""
+    encoded = encode(photo, "JPEG")
+    jpeg = formats.baseline_jpeg(encoded)
+    assert jpeg is not None
+    monkeypatch.setattr(np, "empty", np.zeros)
+    part = turbojpeg.decode_box(encoded, jpeg, Box(200, 300, 50, 40), channels=3)
+    assert part is not None and part.shape == (252, photo.width, 3)
+    assert part[198:, 288:342].all(axis=-1).any(axis=0).all()
+    part[198:, 288:342] = 0
+    assert not part.any()
+
+
+@pytest.mark.parametrize("decoder", ["turbojpeg"], indirect=True)
+def test_what_turbojpeg_warns_of_is_decoded_whole(small, decoder):
+    """So that it is reported as everywhere else: a file without its end, one with bytes after it, two with damage."""
+    encoded = small["JPEG"]
+    jpeg = formats.baseline_jpeg(encoded)
+    assert jpeg is not None
+    box = Box(0, 0, 40, 40)
+    damaged = bytearray(encoded)
+    damaged[len(encoded) // 2 : len(encoded) // 2 + 2] = b"\xff\xd4"
+    broken = bytearray(encoded)  # a table that is no table: it would go on refusing
+    broken[encoded.index(b"\xff\xc4") + 5] = 0xFF
+    for other in (encoded[:-1], encoded + b"\0", bytes(damaged), bytes(broken)):
+        assert turbojpeg.decode_box(other, jpeg, box, channels=3) is None
+        assert turbojpeg.decode_box(encoded, jpeg, box, channels=3) is not None
+    with pytest.raises(DamagedExample):
+        images.decode(bytes(damaged), channels=3, window=lambda *_: box)
+    kept = images.decode(encoded + b"\0", channels=3, window=lambda *_: box)
+    np.testing.assert_array_equal(box.of(kept), box.of(images.decode(encoded, channels=3)))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("kind", sorted({*KINDS} - {"JPEG", "restarts"}))
 def test_other_files_are_decoded_whole(small, kind):
     np.testing.assert_array_equal(top(small[kind], 20), images.decode(small[kind], channels=3))
 
 
+@pytest.mark.usefixtures("decoder")
 def test_a_lost_end_is_found_below_what_is_needed_too(small):
     encoded = small["JPEG"]
     for length in range(0, len(encoded) - 1, 5):
         for damaged in (encoded[:length], encoded[:length] + b"\xff"):
             with pytest.raises(DamagedExample):
                 top(damaged, 10)
-    assert len(top(encoded, 10)) == 10
+    assert len(top(encoded, 10)) < 48
 
 
-def test_flipped_bits_below_what_is_needed_change_nothing(small):
+def test_flipped_bits_below_what_is_needed_change_nothing(small, decoder):
     """And those above are an error or an image, as without rows that are left out."""
     encoded = small["JPEG"]
     rng = np.random.default_rng(0)
@@ -263,12 +365,12 @@ def test_flipped_bits_below_what_is_needed_change_nothing(small):
             image = top(bytes(damaged), 10)
         except DamagedExample:
             continue
-        shorter += len(image) == 10
+        shorter += len(image) == (10 if decoder == "simplejpeg" else 10 + turbojpeg.MARGIN)
         try:
             whole = images.decode(bytes(damaged), channels=3)
         except DamagedExample:
             continue
-        np.testing.assert_array_equal(image, whole[: len(image)])
+        np.testing.assert_array_equal(image[:10], whole[:10])
     assert shorter > 300
 
 

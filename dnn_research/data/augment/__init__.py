@@ -15,7 +15,7 @@ import numpy as np
 from dnn_research.data import images
 from dnn_research.data.augment import color, erasing, geometry, mixing, randaugment
 from dnn_research.data.augment.color import ColorBasis
-from dnn_research.data.augment.geometry import Box
+from dnn_research.data.box import Box
 from dnn_research.errors import UserError, choose
 
 PCA_BASES = ("imagenet", "train")
@@ -150,8 +150,8 @@ class Augment:
             image_size: height and width of the result in pixels.
             fill: uint8 [C], the mean colour.
             color_basis: where `needs_own_basis`, the training split's; None for ImageNet's.
-            box: where the augmentation `cuts`, what `box` drew of the whole image, whose rows below it may be missing;
-                None: it is drawn here.
+            box: where the augmentation `cuts`, what `box` drew of the whole image, of which no more may be there; None:
+                it is drawn here.
 
         Returns:
             `image` uint8 [image_size, image_size, C]; with colour noise `color_shift` float32 [C]: what is to be added

@@ -4,12 +4,12 @@ Of a photograph only the crop is resized, and the part of it that the crop cover
 """
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from dnn_research.data import images
+from dnn_research.data.box import Box
 
 # `bilinear` averages where pixels would be skipped, see `images.resize`; the others are what their names say.
 INTERPOLATIONS = {
@@ -20,24 +20,6 @@ INTERPOLATIONS = {
 }
 RANDOM = "random"  # one of them, each with equal probability
 ATTEMPTS = 10
-
-
-class Box(NamedTuple):
-    """A part of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def bottom(self) -> int:
-        """The first row below."""
-        return self.top + self.height
-
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """This part of [h, w, C], a view."""
-        return image[self.top : self.bottom, self.left : self.left + self.width]
 
 
 def central_box(height: int, width: int) -> Box:

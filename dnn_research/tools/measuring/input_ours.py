@@ -23,6 +23,7 @@ import numpy as np
 from dnn_research import process
 from dnn_research.data import images, stream
 from dnn_research.data.batches import Batches
+from dnn_research.data.box import Box
 from dnn_research.data.damage import Reader
 from dnn_research.data.folder_source import ImageFiles
 from dnn_research.data.layout import LabelledFiles
@@ -41,28 +42,26 @@ class Loader:
 
     def __call__(self, position: int) -> dict[str, Any]:
         index, rng = self.order[position], self.numbers[position]
-        window = (0, 0, 0, 0)
+        box = Box(0, 0, 0, 0)
 
-        def rows(height: int, width: int) -> int:
-            nonlocal window
-            window = draw_window(rng, height, width)
-            return window[0] + window[2]
+        def window(height: int, width: int) -> Box:
+            nonlocal box
+            box = Box(*draw_window(rng, height, width))
+            return box
 
-        image, *_ = self.reader.read_or_substitute(index, rng, rows)
-        return {"image": cropped(image, window, mirrored=rng.random() < 0.5), "index": np.int32(index)}
+        image, *_ = self.reader.read_or_substitute(index, rng, window)
+        return {"image": cropped(image, box, mirrored=rng.random() < 0.5), "index": np.int32(index)}
 
 
-def read(file: str) -> np.ndarray:
-    """A decoded file: uint8 [h, w, 3]."""
+def read(file: str, box: Box) -> np.ndarray:
+    """A file, decoded where it is needed: uint8 [h, w, 3]."""
     with open(file, "rb") as opened:
-        return images.decode(opened.read(), channels=3)
+        return images.decode(opened.read(), channels=3, window=lambda *_: box)
 
 
-def cropped(image: np.ndarray, window: tuple[int, ...], *, mirrored: bool) -> np.ndarray:
-    """A window (top, left, height, width) of uint8 [h, w, 3], resized to uint8 [CROPPED, CROPPED, 3]."""
-    top, left, height, width = window
-    crop = image[top : top + height, left : left + width]
-    resized = cv2.resize(crop, (CROPPED, CROPPED), interpolation=cv2.INTER_LINEAR)
+def cropped(image: np.ndarray, box: Box, *, mirrored: bool) -> np.ndarray:
+    """A part of uint8 [h, w, 3], resized to uint8 [CROPPED, CROPPED, 3]."""
+    resized = cv2.resize(box.of(image), (CROPPED, CROPPED), interpolation=cv2.INTER_LINEAR)
     return cv2.flip(resized, 1) if mirrored else resized
 
 
@@ -97,8 +96,8 @@ class Service:
         """The images whose windows are given: uint8 [N, CROPPED, CROPPED, 3]."""
         with np.load(self.folder / "windows.npz") as given:
             windows, mirrored = given["windows"][: self.request.checked], given["mirrored"]
-        found = zip(self.files, windows.tolist(), mirrored.tolist(), strict=False)
-        return np.stack([cropped(read(file), tuple(window), mirrored=flip) for file, window, flip in found])
+        found = zip(self.files, (Box(*window) for window in windows.tolist()), mirrored.tolist(), strict=False)
+        return np.stack([cropped(read(file, box), box, mirrored=flip) for file, box, flip in found])
 
 
 if __name__ == "__main__":

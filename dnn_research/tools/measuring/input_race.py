@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dnn_research.data import images, stream
+from dnn_research.data import images, stream, turbojpeg
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import input_tf_data, jpeg_files, jpegs
 from dnn_research.tools.measuring.input_turns import Request
@@ -88,21 +88,25 @@ def run(
         request = Request(str(files.absolute()), batch_size, threads, CHECKED_IMAGES)
         windows, mirrored = _windows(files)
         race, processes = Race([]), []
-        starts: list[tuple[str, Sequence[str], str | None]] = [("ours", [sys.executable, "-m", OURS], None)]
+        ours = [sys.executable, "-m", OURS]
+        starts: list[tuple[str, Sequence[str], str | None, dict[str, str]]] = [("ours", ours, None, {})]
+        if turbojpeg.library():
+            starts.append(("ours, whole rows", ours, None, {"DNN_TURBOJPEG": "0"}))
         if peer_command:
-            starts += [(f"tf.data {variant}", peer_command, variant) for variant in input_tf_data.VARIANTS]
-        for title, command, variant in starts:
+            starts += [(f"tf.data {variant}", peer_command, variant, {}) for variant in input_tf_data.VARIANTS]
+        for title, command, variant, environment in starts:
             folder = Path(name) / title.replace(" ", "_")
             folder.mkdir()
             (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
             np.savez(folder / "windows.npz", windows=windows, mirrored=mirrored)
-            process = stack.enter_context(contextlib.closing(Peer(command, folder)))
+            process = stack.enter_context(contextlib.closing(Peer(command, folder, environment)))
             processes.append(process)
             race.pipelines.append(Pipeline(title, versions=process.about["versions"]))
             if variant:
                 process.ask("prepare", variant=variant)
         if peer_command:
-            race.difference = _difference(processes[0], processes[1])
+            accurate = [pipeline.name for pipeline in race.pipelines].index("tf.data drawn")
+            race.difference = _difference(processes[0], processes[accurate])
         for number in range(rounds):
             order = list(zip(race.pipelines, processes, strict=True))
             for pipeline, process in order if number % 2 == 0 else order[::-1]:
@@ -110,8 +114,8 @@ def run(
                 answer = process.ask("run", at_least=seconds)
                 pipeline.images_per_second.append(answer["images"] / answer["seconds"])
         for pipeline, process in zip(race.pipelines, processes, strict=True):
-            ours = race.pipelines[0].images_per_second
-            pipeline.ratios = [a / b for a, b in zip(ours, pipeline.images_per_second, strict=True)]
+            speeds = race.pipelines[0].images_per_second
+            pipeline.ratios = [a / b for a, b in zip(speeds, pipeline.images_per_second, strict=True)]
             pipeline.peak_gib = process.ask("peak")["bytes"] / GIB
         return race
 

@@ -92,7 +92,7 @@ def one_thread(dataset: data.Dataset, *, batch_size: int, seconds: float) -> dic
     watch, count, transfer = Stopwatch(), 0, 0.0
     pipeline = dataclasses.replace(dataset, num_workers=0)
     with contextlib.ExitStack() as stack:
-        for reading in ("__getitem__", "read_top"):
+        for reading in ("__getitem__", "read_window"):
             if hasattr(dataset.train_examples, reading):
                 stack.enter_context(watch.around(type(dataset.train_examples), reading, "examples"))
         stack.enter_context(watch.around(images, "decode", "decode"))
