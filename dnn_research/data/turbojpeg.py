@@ -54,9 +54,7 @@ class Library:
         self.set_region = quick.tj3SetCroppingRegion
         self.set_region.argtypes = [ctypes.c_void_p, Region]
         self.decompress = ctypes.CDLL(path).tj3Decompress8
-        self.decompress.argtypes = [
-            *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
-        ]
+        self.decompress.argtypes = [*self.read_header.argtypes, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
 
 
 class Decoder:
