@@ -16,6 +16,8 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 # An example before it is a row of a batch: arrays and NumPy scalars by name.
 Example = Mapping[str, Any]
+# Gives the example at a position. The array is where its `image` may be made, if there is one.
+Load = Callable[[int, np.ndarray | None], Example]
 
 # Batches that are ready or in the making while the consumer has another one.
 AHEAD = 3
@@ -27,7 +29,8 @@ class Batches:
     """An iterator over batches; `close` (or leaving a `with` block) ends its threads.
 
     Args:
-        load: gives the example at a position; called from several threads at a time.
+        load: gives the example at a position; called from several threads at a time. It may write the example's
+            `image` into the array that it is given, which has its shape, and return that array.
         positions: of the rows of each batch, in the order of the batches; endless or not.
         num_workers: threads that make batches, as far as there are cores for them; 0 makes each batch when it is asked
             for. The batches are the same.
@@ -37,7 +40,7 @@ class Batches:
 
     def __init__(
         self,
-        load: Callable[[int], Example],
+        load: Load,
         positions: Iterable[Sequence[int]],
         *,
         num_workers: int,
@@ -100,19 +103,26 @@ class Unfinished:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def write(self, row: int, load: Callable[[int], Example]) -> None:
+    def write(self, row: int, load: Load) -> None:
         """Loads the example of a row into its place; never raises."""
         try:
-            example = load(self._positions[row])
-            arrays = self._arrays or self._allocate(example)
-            if {name: np.shape(value) for name, value in example.items()} != {
-                name: array.shape[1:] for name, array in arrays.items()
-            }:
-                raise ValueError(f"the example at {self._positions[row]} is not like the others of its batch")
+            arrays = self._arrays
+            out = arrays["image"][row] if arrays and "image" in arrays else None
+            example = load(self._positions[row], out)
+            arrays = arrays or self._allocate(example)
+            if example.keys() != arrays.keys():
+                raise self._unlike(row)
             for name, array in arrays.items():
-                array[row] = example[name]
+                value = example[name]
+                if value.shape != array.shape[1:]:
+                    raise self._unlike(row)
+                if value is not out:
+                    array[row] = value
         except BaseException as error:  # raised again where the batch is asked for
             self._failed[row] = error
+
+    def _unlike(self, row: int) -> ValueError:
+        return ValueError(f"the example at {self._positions[row]} is not like the others of its batch")
 
     def finish(self, finish: Callable[[Batch], Batch]) -> None:
         """What is left to do when all rows are written; never raises."""
@@ -146,7 +156,7 @@ class Crew:
 
     def __init__(
         self,
-        load: Callable[[int], Example],
+        load: Load,
         finish: Callable[[Batch], Batch],
         positions: Iterator[Sequence[int]],
     ):

@@ -9,7 +9,7 @@ import logging
 import numpy as np
 
 from dnn_research.data.box import Window
-from dnn_research.data.sources import Examples, read_window
+from dnn_research.data.sources import Decoded, Examples
 from dnn_research.errors import UserError
 
 POLICIES = ("stop", "skip")
@@ -33,6 +33,7 @@ class Reader:
 
     def __init__(self, examples: Examples, *, description: str, skip: bool):
         self._examples = examples
+        self._decoded = examples if isinstance(examples, Decoded) else None
         self._description = description
         self._skip = skip
         self._reported: set[int] = set()
@@ -56,8 +57,8 @@ class Reader:
                 before, no more may be there than is needed.
         """
         try:
-            if window is not None and self._sound[index]:
-                return read_window(self._examples, index, window)
+            if window is not None and self._decoded is not None and self._sound[index]:
+                return self._decoded.read_window(index, window)
             image, label = self._examples[index]
             self._sound[index] = True
             if window is not None:

@@ -4,12 +4,17 @@ Sources: PNG Specification (Third Edition), section 5; WebP Container Specificat
 RFC 6386, section 9.1, for the sizes in its three kinds of chunks.
 """
 
-import dataclasses
 import struct
 import zlib
+from typing import NamedTuple
 
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
+
+# Markers of a JPEG: of sequential, Huffman-coded frames; and of what may come before one, tables, comments and
+# application data, but neither another frame nor a scan.
+SEQUENTIAL_FRAMES = (0xC0, 0xC1)
+BEFORE_A_FRAME = frozenset((0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 
 # Twice the largest image of ImageNet; 400 MB when decoded. More is an accident or an attack.
 MAX_PIXELS = 2**27
@@ -23,8 +28,7 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"it has {width:,} x {height:,} pixels, more than the {MAX_PIXELS:,} that are decoded")
 
 
-@dataclasses.dataclass(frozen=True)
-class BaselineJpeg:
+class BaselineJpeg(NamedTuple):
     """What the frame header of a sequential JPEG says (ITU-T T.81, B.2.2).
 
     Attributes:
@@ -47,7 +51,7 @@ def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
     position = 2
     while position + 20 < len(encoded) and encoded[position] == 0xFF:
         marker, length = encoded[position + 1], int.from_bytes(encoded[position + 2 : position + 4], "big")
-        if marker in (0xC0, 0xC1):
+        if marker in SEQUENTIAL_FRAMES:
             height, width, components = struct.unpack_from(">HHB", encoded, position + 5)
             factors = encoded[position + 11 : position + 11 + 3 * components : 3]
             down, across = [factor & 15 for factor in factors], [factor >> 4 for factor in factors]
@@ -59,8 +63,7 @@ def baseline_jpeg(encoded: bytes) -> BaselineJpeg | None:
             if components == 1:
                 return BaselineJpeg(height, width, 8, 8, position + 5)
             return BaselineJpeg(height, width, 8 * max(down), 8 * max(across), position + 5)
-        # Tables (C4), application data and comments may come before; another frame or a scan may not.
-        if marker not in (0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)):
+        if marker not in BEFORE_A_FRAME:
             return None
         position += 2 + length
     return None

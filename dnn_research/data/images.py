@@ -146,8 +146,8 @@ def _to_8_bits(image: np.ndarray) -> np.ndarray:
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8 [h, w, C] to [height, width, C].
+def resize(image: np.ndarray, height: int, width: int, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Resizes uint8 [h, w, C] to [height, width, C], which may be made in `out`, if that is given.
 
     Bilinear between the nearest four pixels: down to half the size every pixel still counts. Below that, where pixels
     would be skipped, it is the average over the area that a new pixel covers (several times slower in OpenCV).
@@ -156,8 +156,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image
     skips_pixels = 2 * height < image.shape[0] or 2 * width < image.shape[1]
     interpolation = cv2.INTER_AREA if skips_pixels else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), interpolation=interpolation)
-    return np.asarray(resized).reshape(height, width, image.shape[2])
+    resized = np.asarray(cv2.resize(image, (width, height), dst=out, interpolation=interpolation))
+    return resized if resized.ndim == 3 else resized[..., None]
 
 
 def pad_to(image: np.ndarray, height: int, width: int, fill: np.ndarray) -> np.ndarray:

@@ -254,7 +254,7 @@ class LoadForTraining:
         self._numbers = stream.RandomNumbers(seed)
         self._order = stream.Shuffle(len(reader), seed=seed)
 
-    def __call__(self, position: int) -> dict[str, Any]:
+    def __call__(self, position: int, out: np.ndarray | None = None) -> dict[str, Any]:
         drawn, rng = self._order[position], self._numbers[position]
         box: Box | None = None
 
@@ -266,7 +266,13 @@ class LoadForTraining:
         image, label, index = self._reader.read_or_substitute(drawn, rng, window if self._augment.cuts else None)
         try:
             augmented = self._augment(
-                image, rng, image_size=self._image_size, fill=self._fill, color_basis=self._color_basis, box=box
+                image,
+                rng,
+                image_size=self._image_size,
+                fill=self._fill,
+                color_basis=self._color_basis,
+                box=box,
+                out=out,
             )
         except UserError as error:
             raise UserError(f"{self._reader.place(index)}: {error}") from error
@@ -290,7 +296,8 @@ class LoadForEvaluation:
         self._image_shape = image_shape
         self._fill = fill
 
-    def __call__(self, index: int) -> dict[str, Any]:
+    def __call__(self, index: int, out: np.ndarray | None = None) -> dict[str, Any]:
+        del out
         if index >= len(self._reader):
             return self._without_weight(-1)
         example = self._reader.read(index)

@@ -18,7 +18,7 @@ from dnn_research.data.batches import AHEAD, Batches
 ROOT = Path(__file__).parents[2]
 
 
-def load(position):
+def load(position, out=None):
     return {"image": np.full((2, 3), position, np.uint8), "index": np.int32(position)}
 
 
@@ -61,7 +61,7 @@ def test_there_are_no_more_threads_than_cores_can_run(monkeypatch):
 @pytest.mark.parametrize("num_workers", [0, 1, 3, 16])
 @pytest.mark.parametrize("batch_size", [1, 5, 40])
 def test_batches_come_in_order_and_end(num_workers, batch_size):
-    def slow_at_first(position):
+    def slow_at_first(position, out):
         time.sleep(0.0004 * (7 - position % 7))
         return load(position)
 
@@ -80,7 +80,7 @@ def test_batches_come_in_order_and_end(num_workers, batch_size):
 def test_no_more_batches_are_made_than_there_is_room_for(num_workers, batch_size):
     loaded = []
 
-    def counting(position):
+    def counting(position, out):
         loaded.append(position)
         return load(position)
 
@@ -96,7 +96,7 @@ def test_no_more_batches_are_made_than_there_is_room_for(num_workers, batch_size
 
 @pytest.mark.parametrize("num_workers", [0, 1, 4])
 def test_an_exception_comes_with_its_own_batch_and_from_its_first_row(num_workers):
-    def failing(position):
+    def failing(position, out):
         if position in (9, 10):
             time.sleep(0.02 * (11 - position))
             raise ValueError(f"example {position} is damaged")
@@ -116,7 +116,7 @@ def test_an_exception_comes_with_its_own_batch_and_from_its_first_row(num_worker
 )
 def test_an_example_unlike_the_others_of_its_batch(num_workers, odd):
     with (
-        Batches(lambda position: odd if position == 2 else load(position), rows(4), num_workers=num_workers) as batches,
+        Batches(lambda at, _: odd if at == 2 else load(at), rows(4), num_workers=num_workers) as batches,
         pytest.raises(ValueError, match="not like the others of its batch"),
     ):
         next(batches)
@@ -157,6 +157,26 @@ def test_a_forgotten_iterator_ends_its_threads(num_workers):
     assert eventually(lambda: not threads())
 
 
+@pytest.mark.parametrize("num_workers", [0, 3])
+def test_an_image_may_be_made_in_its_row(num_workers):
+    given = []
+
+    def in_place(position, out):
+        example = load(position)
+        if out is None or position % 3 == 0:
+            return example
+        given.append(out)
+        out[:] = example["image"]
+        return {**example, "image": out}
+
+    with Batches(in_place, rows(8, 0, 80), num_workers=num_workers) as batches:
+        made = list(batches)
+    for batch in made:
+        assert (batch["image"] == batch["index"][:, None, None]).all()
+    assert len(given) >= 80 - 27 - 10 * max(num_workers, 1)
+    assert all(any(np.shares_memory(out, batch["image"]) for batch in made) for out in given)
+
+
 def test_batches_are_apart_in_memory():
     with Batches(load, rows(4), num_workers=2) as batches:
         first, second = next(batches), next(batches)
@@ -168,7 +188,7 @@ PROGRAM = """
     import numpy as np
     from dnn_research.data.batches import Batches
 
-    def load(position):
+    def load(position, out):
         time.sleep(WAIT)
         return {"index": np.int32(position)}
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import itertools
+import os
 import pathlib
 import pickle
+import threading
 
 import google_crc32c
 import jax
@@ -123,6 +125,25 @@ def test_file_that_cannot_be_read(tmp_path):
         with pytest.raises(UserError, match=r"cannot read .*/missing \(No such file") as raised:
             fail(tmp_path / "missing")
         assert not isinstance(raised.value, DamagedExample)
+
+
+@pytest.mark.parametrize("content", [b"", b"some", bytes(3 * files.CHUNK_BYTES + 5)], ids=len)
+def test_whole_files_and_pipes(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    assert files.read_whole(tmp_path / "file") == content
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert files.read_whole(str(tmp_path / "pipe")) == content
+    writer.join()
+
+
+def test_a_file_that_has_changed_since_its_size_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"some content")
+    stat = os.stat(tmp_path / "file")
+    for size in (3, 100):
+        monkeypatch.setattr(os, "fstat", lambda _, size=size: os.stat_result((*stat[:6], size, *stat[7:])))
+        assert files.read_whole(tmp_path / "file") == b"some content"
 
 
 # ------------------------------------------------------------------------------------------------- the same data twice

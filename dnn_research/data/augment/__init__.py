@@ -141,6 +141,7 @@ class Augment:
         fill: np.ndarray,
         color_basis: ColorBasis | None = None,
         box: Box | None = None,
+        out: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Augments one image.
 
@@ -152,6 +153,7 @@ class Augment:
             color_basis: where `needs_own_basis`, the training split's; None for ImageNet's.
             box: where the augmentation `cuts`, what `box` drew of the whole image, of which no more may be there; None:
                 it is drawn here.
+            out: uint8 [image_size, image_size, C], where the image may be made.
 
         Returns:
             `image` uint8 [image_size, image_size, C]; with colour noise `color_shift` float32 [C]: what is to be added
@@ -160,18 +162,19 @@ class Augment:
         Raises:
             UserError: the image is larger than `image_size` and nothing says how to get it there.
         """
-        image = self._crop(image, rng, image_size, fill, box)
+        image = self._crop(image, rng, image_size, fill, box, out)
         if self.flip and rng.random() < 0.5:
             image = np.asarray(cv2.flip(image, 1)).reshape(image.shape)
-        image = geometry.random_affine(
-            image,
-            rng,
-            fill=fill,
-            rotation_degrees=self.rotation_degrees,
-            vertical_shift=self.vertical_shift,
-            horizontal_shift=self.horizontal_shift,
-            zoom=self.zoom,
-        )
+        if self.rotation_degrees or self.vertical_shift or self.horizontal_shift or self.zoom:
+            image = geometry.random_affine(
+                image,
+                rng,
+                fill=fill,
+                rotation_degrees=self.rotation_degrees,
+                vertical_shift=self.vertical_shift,
+                horizontal_shift=self.horizontal_shift,
+                zoom=self.zoom,
+            )
         if self.brightness or self.contrast or self.saturation or self.hue:
             image = color.jitter(
                 image,
@@ -230,20 +233,29 @@ class Augment:
 
     def box(self, rng: np.random.Generator, height: int, width: int, *, image_size: int) -> Box:
         """Draws the part of an image that is cut out, where one is; the first that is drawn of an image."""
-        within = geometry.central_box(height, width) if self.central_square else Box(0, 0, height, width)
-        size = within.height, within.width
+        if self.central_square:
+            square = geometry.central_box(height, width)
+            box = self._box(rng, square.height, square.width, image_size)
+            return box._replace(top=square.top + box.top, left=square.left + box.left)
+        return self._box(rng, height, width, image_size)
+
+    def _box(self, rng: np.random.Generator, height: int, width: int, image_size: int) -> Box:
         if self.shorter_side:
-            box = geometry.scaled_box(*size, rng, shorter_side=self.shorter_side, image_size=image_size)
-        else:
-            box = geometry.area_box(*size, rng, area=self.area, aspect=self.aspect)
-        return box._replace(top=within.top + box.top, left=within.left + box.left)
+            return geometry.scaled_box(height, width, rng, shorter_side=self.shorter_side, image_size=image_size)
+        return geometry.area_box(height, width, rng, area=self.area, aspect=self.aspect)
 
     def _crop(
-        self, image: np.ndarray, rng: np.random.Generator, image_size: int, fill: np.ndarray, box: Box | None
+        self,
+        image: np.ndarray,
+        rng: np.random.Generator,
+        image_size: int,
+        fill: np.ndarray,
+        box: Box | None,
+        out: np.ndarray | None,
     ) -> np.ndarray:
         if self.cuts:
             box = box or self.box(rng, image.shape[0], image.shape[1], image_size=image_size)
-            return geometry.resize(box.of(image), image_size, self.interpolation, rng)
+            return geometry.resize(box.of(image), image_size, self.interpolation, rng, out=out)
         if self.central_square:
             image = geometry.central_box(*image.shape[:2]).of(image)
         image = images.pad_to(self._fitting(image, image_size), image_size, image_size, fill)

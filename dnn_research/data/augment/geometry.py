@@ -63,25 +63,36 @@ def area_box(
         area: the smallest and the largest share of the image's area.
         aspect: the smallest and the largest ratio of width to height.
     """
+    smallest, narrowest = area[0], math.log(aspect[0])
+    area_range, aspect_range = area[1] - smallest, math.log(aspect[1]) - narrowest
     for _ in range(ATTEMPTS):
-        pixels = rng.uniform(area[0], area[1]) * height * width
-        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        # Not by `rng.uniform` and `rng.integers`, which take three times as long for one number.
+        pixels = (smallest + area_range * rng.random()) * height * width
+        ratio = math.exp(narrowest + aspect_range * rng.random())
         rows, columns = max(1, round(math.sqrt(pixels / ratio))), max(1, round(math.sqrt(pixels * ratio)))
         if rows <= height and columns <= width:
-            top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
-            return Box(top, left, rows, columns)
+            return Box(
+                int(rng.random() * (height - rows + 1)), int(rng.random() * (width - columns + 1)), rows, columns
+            )
     ratio = min(max(width / height, aspect[0]), aspect[1])
     rows, columns = min(height, max(1, round(width / ratio))), min(width, max(1, round(height * ratio)))
     return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
-def resize(image: np.ndarray, image_size: int, interpolation: str, rng: np.random.Generator) -> np.ndarray:
-    """Resizes uint8 [h, w, C] to a square; `rng` chooses the method where it is RANDOM."""
+def resize(
+    image: np.ndarray,
+    image_size: int,
+    interpolation: str,
+    rng: np.random.Generator,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Resizes uint8 [h, w, C] to a square, which may be made in `out`; `rng` chooses the method where it is RANDOM."""
     if interpolation == RANDOM:
         interpolation = tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))]
     method = INTERPOLATIONS[interpolation]
     if method is None or image.shape[:2] == (image_size, image_size):
-        return images.resize(image, image_size, image_size)
+        return images.resize(image, image_size, image_size, out=out)
     resized = cv2.resize(image, (image_size, image_size), interpolation=method)
     return np.asarray(resized).reshape(image_size, image_size, image.shape[2])
 

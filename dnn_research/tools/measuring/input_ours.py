@@ -22,6 +22,7 @@ import numpy as np
 
 from dnn_research import process
 from dnn_research.data import images, stream
+from dnn_research.data.augment import geometry
 from dnn_research.data.batches import Batches
 from dnn_research.data.box import Box
 from dnn_research.data.damage import Reader
@@ -29,7 +30,7 @@ from dnn_research.data.folder_source import ImageFiles
 from dnn_research.data.layout import LabelledFiles
 from dnn_research.tools.measuring import answering, memory
 from dnn_research.tools.measuring.input_turns import Request, take_batches
-from dnn_research.tools.measuring.jpegs import CROPPED, draw_window, names
+from dnn_research.tools.measuring.jpegs import AREA, ASPECT, CROPPED, names
 
 
 class Loader:
@@ -40,17 +41,17 @@ class Loader:
         self.reader = Reader(examples, description="the files", skip=False)
         self.order, self.numbers = stream.Shuffle(len(files), seed=0), stream.RandomNumbers(0)
 
-    def __call__(self, position: int) -> dict[str, Any]:
+    def __call__(self, position: int, out: np.ndarray | None = None) -> dict[str, Any]:
         index, rng = self.order[position], self.numbers[position]
         box = Box(0, 0, 0, 0)
 
         def window(height: int, width: int) -> Box:
             nonlocal box
-            box = Box(*draw_window(rng, height, width))
+            box = geometry.area_box(height, width, rng, area=AREA, aspect=ASPECT)
             return box
 
         image, *_ = self.reader.read_or_substitute(index, rng, window)
-        return {"image": cropped(image, box, mirrored=rng.random() < 0.5), "index": np.int32(index)}
+        return {"image": cropped(image, box, mirrored=rng.random() < 0.5, out=out), "index": np.int32(index)}
 
 
 def read(file: str, box: Box) -> np.ndarray:
@@ -59,9 +60,10 @@ def read(file: str, box: Box) -> np.ndarray:
         return images.decode(opened.read(), channels=3, window=lambda *_: box)
 
 
-def cropped(image: np.ndarray, box: Box, *, mirrored: bool) -> np.ndarray:
-    """A part of uint8 [h, w, 3], resized to uint8 [CROPPED, CROPPED, 3]."""
-    resized = cv2.resize(box.of(image), (CROPPED, CROPPED), interpolation=cv2.INTER_LINEAR)
+def cropped(image: np.ndarray, box: Box, *, mirrored: bool, out: np.ndarray | None = None) -> np.ndarray:
+    """A part of uint8 [h, w, 3], resized to uint8 [CROPPED, CROPPED, 3], which may be made in `out`."""
+    # Without the average that `images.resize` takes of more than 2 x 2 pixels, which tf.data does not.
+    resized = cv2.resize(box.of(image), (CROPPED, CROPPED), dst=out, interpolation=cv2.INTER_LINEAR)
     return cv2.flip(resized, 1) if mirrored else resized
 
 

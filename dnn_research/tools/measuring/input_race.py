@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dnn_research.data import images, stream, turbojpeg
+from dnn_research.data.augment import geometry
 from dnn_research.errors import UserError
 from dnn_research.tools.measuring import input_tf_data, jpeg_files, jpegs
 from dnn_research.tools.measuring.input_turns import Request
@@ -129,7 +130,7 @@ def _windows(files: Path) -> tuple[np.ndarray, np.ndarray]:
     for index, file in enumerate(paths):
         height, width = images.decode(Path(file).read_bytes(), channels=3).shape[:2]
         rng = numbers[index]
-        found.append(jpegs.draw_window(rng, height, width))
+        found.append(geometry.area_box(height, width, rng, area=jpegs.AREA, aspect=jpegs.ASPECT))
         mirrored.append(rng.random() < 0.5)
     return np.array(found, np.int32), np.array(mirrored)
 

@@ -123,6 +123,28 @@ def test_the_image_at_hand_is_never_written_to():
     np.testing.assert_array_equal(image, before)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "fields",
+    [{"area": (0.08, 1.0), "flip": True}, {"area": (0.08, 1.0), "interpolation": "random"}, {"pad": 2}, EVERYTHING],
+)
+def test_the_place_given_for_the_image_changes_nothing(fields, channels):
+    colors = ("saturation", "hue", "pca_noise_std")
+    augment = Augment(**{name: value for name, value in fields.items() if channels == 3 or name not in colors})
+    image = np.random.default_rng(0).integers(0, 256, (16, 16) if augment.pad else (60, 50), np.uint8)
+    image = np.repeat(image[..., None], channels, axis=2)
+    made_there = 0
+    for seed in range(30):
+        out = np.zeros((16, 16, channels), np.uint8)
+        one, other = (
+            augment(image, np.random.default_rng(seed), image_size=16, fill=FILL[:channels], out=place)["image"]
+            for place in (None, out)
+        )
+        np.testing.assert_array_equal(one, other)
+        made_there += np.shares_memory(other, out)
+    assert (made_there > 5) == ("area" in fields)
+
+
 @pytest.mark.parametrize("item", sorted(EVERYTHING.keys() - {"interpolation", "central_square", "pca_noise_std"}))
 def test_every_item_changes_what_is_shown(item):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
