@@ -9,6 +9,7 @@ every one of ours would start a pool.
 """
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -156,8 +157,17 @@ def resize(image: np.ndarray, height: int, width: int, *, out: np.ndarray | None
         return image
     skips_pixels = 2 * height < image.shape[0] or 2 * width < image.shape[1]
     interpolation = cv2.INTER_AREA if skips_pixels else cv2.INTER_LINEAR
-    resized = np.asarray(cv2.resize(image, (width, height), dst=out, interpolation=interpolation))
-    return resized if resized.ndim == 3 else resized[..., None]
+    return with_channels(cv2.resize(image, (width, height), dst=out, interpolation=interpolation))
+
+
+def mirror(image: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Exchanges left and right of uint8 [h, w, C]; the result may be made in `out`, if that is given."""
+    return with_channels(cv2.flip(image, 1, dst=out))
+
+
+def with_channels(image: Any) -> np.ndarray:
+    """What OpenCV returns, as [h, w, C]: it leaves a single channel's axis out. No new array where there is one."""
+    return image if image.ndim == 3 else image[..., None]
 
 
 def pad_to(image: np.ndarray, height: int, width: int, fill: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ section 3.4 there and in Simonyan, Zisserman 2015 (arXiv:1409.1556, section 3.1)
 import dataclasses
 import math
 
-import cv2
 import numpy as np
 
 from dnn_research.data import images
@@ -162,9 +161,13 @@ class Augment:
         Raises:
             UserError: the image is larger than `image_size` and nothing says how to get it there.
         """
-        image = self._crop(image, rng, image_size, fill, box, out)
-        if self.flip and rng.random() < 0.5:
-            image = np.asarray(cv2.flip(image, 1)).reshape(image.shape)
+        image = self._crop(image, rng, image_size, fill, box)
+        interpolation = geometry.draw_interpolation(self.interpolation, rng) if self.cuts else None
+        mirrored = self.flip and rng.random() < 0.5
+        if interpolation is not None:
+            image = geometry.resize(image, image_size, interpolation, out=None if mirrored else out)
+        if mirrored:
+            image = images.mirror(image, out=out)
         if self.rotation_degrees or self.vertical_shift or self.horizontal_shift or self.zoom:
             image = geometry.random_affine(
                 image,
@@ -251,11 +254,11 @@ class Augment:
         image_size: int,
         fill: np.ndarray,
         box: Box | None,
-        out: np.ndarray | None,
     ) -> np.ndarray:
+        """The part of the image that is shown, not yet resized where it `cuts`."""
         if self.cuts:
             box = box or self.box(rng, image.shape[0], image.shape[1], image_size=image_size)
-            return geometry.resize(box.of(image), image_size, self.interpolation, rng, out=out)
+            return box.of(image)
         if self.central_square:
             image = geometry.central_box(*image.shape[:2]).of(image)
         image = images.pad_to(self._fitting(image, image_size), image_size, image_size, fill)

@@ -79,22 +79,17 @@ def area_box(
     return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
-def resize(
-    image: np.ndarray,
-    image_size: int,
-    interpolation: str,
-    rng: np.random.Generator,
-    *,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """Resizes uint8 [h, w, C] to a square, which may be made in `out`; `rng` chooses the method where it is RANDOM."""
-    if interpolation == RANDOM:
-        interpolation = tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))]
+def draw_interpolation(interpolation: str, rng: np.random.Generator) -> str:
+    """The method itself, or where it is RANDOM one of them."""
+    return tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))] if interpolation == RANDOM else interpolation
+
+
+def resize(image: np.ndarray, image_size: int, interpolation: str, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Resizes uint8 [h, w, C] to a square, which may be made in `out`, if that is given."""
     method = INTERPOLATIONS[interpolation]
     if method is None or image.shape[:2] == (image_size, image_size):
         return images.resize(image, image_size, image_size, out=out)
-    resized = cv2.resize(image, (image_size, image_size), interpolation=method)
-    return np.asarray(resized).reshape(image_size, image_size, image.shape[2])
+    return images.with_channels(cv2.resize(image, (image_size, image_size), dst=out, interpolation=method))
 
 
 def affine(

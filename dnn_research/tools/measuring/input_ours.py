@@ -63,8 +63,9 @@ def read(file: str, box: Box) -> np.ndarray:
 def cropped(image: np.ndarray, box: Box, *, mirrored: bool, out: np.ndarray | None = None) -> np.ndarray:
     """A part of uint8 [h, w, 3], resized to uint8 [CROPPED, CROPPED, 3], which may be made in `out`."""
     # Without the average that `images.resize` takes of more than 2 x 2 pixels, which tf.data does not.
-    resized = cv2.resize(box.of(image), (CROPPED, CROPPED), dst=out, interpolation=cv2.INTER_LINEAR)
-    return cv2.flip(resized, 1) if mirrored else resized
+    size, place = (CROPPED, CROPPED), None if mirrored else out
+    resized = np.asarray(cv2.resize(box.of(image), size, dst=place, interpolation=cv2.INTER_LINEAR))
+    return images.mirror(resized, out=out) if mirrored else resized
 
 
 class Service:

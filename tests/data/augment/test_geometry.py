@@ -37,7 +37,7 @@ def covered(crop: np.ndarray) -> tuple[float, float]:
 def test_area_crop_covers_its_areas_and_shapes_uniformly():
     image, source = coordinates(200, 200), rng()
     boxes = [geometry.area_box(200, 200, source, area=(0.08, 0.5), aspect=(3 / 4, 4 / 3)) for _ in range(1500)]
-    crops = [geometry.resize(box.of(image), 64, "area", source) for box in boxes]
+    crops = [geometry.resize(box.of(image), 64, "area") for box in boxes]
     rows, columns = np.array([covered(crop) for crop in crops]).T
     shares, ratios = rows * columns / 200**2, np.log(columns / rows)
     # Up to half the area every shape fits, so nothing is drawn again and the shares are uniform.
@@ -62,16 +62,17 @@ def test_whole_area_of_a_square_is_the_image_itself():
 
 def test_random_interpolation_takes_each_a_quarter_of_the_time():
     image, source = smooth(40, 40), rng()
-    methods = {geometry.resize(image, 24, name, rng()).tobytes(): name for name in geometry.INTERPOLATIONS}
+    methods = {geometry.resize(image, 24, name).tobytes(): name for name in geometry.INTERPOLATIONS}
     assert len(methods) == 4
-    found = [methods[geometry.resize(image, 24, geometry.RANDOM, source).tobytes()] for _ in range(800)]
+    augment = Augment(area=(1, 1), aspect=(1, 1), interpolation=geometry.RANDOM)
+    found = [methods[augment(image, source, image_size=24, fill=FILL)["image"].tobytes()] for _ in range(800)]
     assert all(150 < found.count(name) < 250 for name in geometry.INTERPOLATIONS)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 def test_enlarging_is_pillows(interpolation):
     image = smooth(20, 20)
-    ours = geometry.resize(image, 50, interpolation, rng()).astype(int)
+    ours = geometry.resize(image, 50, interpolation).astype(int)
     theirs = np.asarray(Image.fromarray(image).resize((50, 50), Image.Resampling[interpolation.upper()]), int)
     # Pillow's cubic kernel has another constant, -0.5 instead of -0.75.
     assert np.abs(ours - theirs).max() <= {"nearest": 0, "bilinear": 1, "bicubic": 3}[interpolation]
@@ -112,7 +113,7 @@ def test_quarter_turns_and_whole_shifts_are_exact():
 def test_gray_images_keep_their_axis():
     image = smooth(16, 16, 1)
     assert geometry.affine(image, fill=FILL[:1], rotation_degrees=10).shape == (16, 16, 1)
-    assert geometry.resize(image, 9, "area", rng()).shape == (9, 9, 1)
+    assert geometry.resize(image, 9, "area").shape == (9, 9, 1)
 
 
 @pytest.mark.parametrize("angle", [-30, 7, 45])
