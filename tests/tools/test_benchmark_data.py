@@ -160,7 +160,7 @@ def test_real_tf_data_gives_our_images(files):
     if not python:
         pytest.skip("DNN_PEER_PYTHON is not set")
     command = peer.command(python, name="tf.data", library="tensorflow", module=input_race.THEIRS)
-    race = input_race.run(files, 0, batch_size=8, threads=2, rounds=1, seconds=0.5, peer_command=command)
+    race = input_race.run(files, 0, batch_size=8, threads=2, rounds=1, seconds=0.5, pause=0, peer_command=command)
     assert race.difference is not None
     assert race.difference < input_race.TOLERANCE
 
@@ -183,6 +183,8 @@ def test_stages_of_a_recipes_own_pipeline(capsys):
         (["--peer_python", "x"], "--peer_python needs --peer tf.data"),
         (["--rounds", "0"], "--rounds is 0: give 1 or more"),
         (["--seconds", "0"], "--seconds is 0.0: give more than 0"),
+        (["--pause", "-1"], "--pause is -1.0: give 0 or more"),
+        (["--pause", "1", "--config", QUICKSTART], "--peer, --files and --pause are without --config"),
         (["--files", "/nowhere"], "no JPEG file in the folder /nowhere"),
         (["--quick"], "unknown argument --quick"),
         (["--peer", "tf.data", "--peer_python", "/nowhere/python"], "/nowhere/python is not a program"),

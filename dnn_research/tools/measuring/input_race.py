@@ -63,7 +63,7 @@ class Race:
 
 
 def run(
-    files: Path | None, number: int, *, batch_size: int, threads: int, rounds: int, seconds: float,
+    files: Path | None, number: int, *, batch_size: int, threads: int, rounds: int, seconds: float, pause: float,
     peer_command: Sequence[str] | None,
 ) -> Race:  # fmt: skip
     """Measures.
@@ -75,6 +75,7 @@ def run(
         threads: of each pipeline.
         rounds: turns of each.
         seconds: of a turn.
+        pause: seconds before each turn.
         peer_command: the Python of tf.data and its program; None for ours alone.
 
     Raises:
@@ -111,7 +112,7 @@ def run(
         for number in range(rounds):
             order = list(zip(race.pipelines, processes, strict=True))
             for pipeline, process in order if number % 2 == 0 else order[::-1]:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(pause)
                 answer = process.ask("run", at_least=seconds)
                 pipeline.images_per_second.append(answer["images"] / answer["seconds"])
         for pipeline, process in zip(race.pipelines, processes, strict=True):

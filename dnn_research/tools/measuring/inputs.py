@@ -54,13 +54,19 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--threads", type=int, metavar="N", help="default: as many as there are cores")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each pipeline (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, metavar="S", help="of a turn (default 3)")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        metavar="S",
+        help=f"before each turn (default {input_race.PAUSE_SECONDS}); longer for a machine that slows down under load",
+    )
     parser.add_argument("--json", action="store_true", help="prints one JSON object; the table goes to stderr")
     known, rest = parser.parse_known_args(words)
     given = config_overrides(rest)
     if given and not known.config:
         raise UserError("--config.KEY=VALUE goes with --config FILE")
-    if known.config and (known.peer or known.files):
-        raise UserError("--peer and --files are without --config: they have operations of their own")
+    if known.config and (known.peer or known.files or known.pause is not None):
+        raise UserError("--peer, --files and --pause are without --config: they have operations of their own")
     if known.peer not in (None, "tf.data"):
         raise UserError(f"--peer is '{known.peer}'; it can be tf.data")
     if known.peer_python and not known.peer:
@@ -69,8 +75,10 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         value = getattr(known, option)
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}: give 1 or more")
-    if known.seconds <= 0:
+    if not known.seconds > 0:
         raise UserError(f"--seconds is {known.seconds}: give more than 0")
+    if known.pause is not None and not known.pause >= 0:
+        raise UserError(f"--pause is {known.pause}: give 0 or more")
     return known, given
 
 
@@ -107,6 +115,7 @@ def _race(known: argparse.Namespace) -> None:
         threads=known.threads or machine.cores(),
         rounds=known.rounds,
         seconds=known.seconds,
+        pause=input_race.PAUSE_SECONDS if known.pause is None else known.pause,
         peer_command=command,
     )
     lines = ["pipeline            images/s  least..most      ours is faster by      peak GiB"]
