@@ -178,7 +178,7 @@ def test_stages_of_a_recipes_own_pipeline(capsys):
     ("arguments", "message"),
     [
         (["--config.seed=3"], "--config.KEY=VALUE goes with --config FILE"),
-        ([*SYNTHETIC, "--peer", "tf.data"], "--peer and --files are without --config"),
+        ([*SYNTHETIC, "--peer", "tf.data"], "--peer, --files and --pause are without --config"),
         (["--peer", "torch"], "--peer is 'torch'; it can be tf.data"),
         (["--peer_python", "x"], "--peer_python needs --peer tf.data"),
         (["--rounds", "0"], "--rounds is 0: give 1 or more"),

@@ -24,8 +24,6 @@ from dnn_research.tools.measuring.peer import Peer
 OURS = "dnn_research.tools.measuring.input_ours"
 THEIRS = "dnn_research.tools.measuring.input_tf_data"
 
-# Until what is made ahead is there, and its threads sleep.
-PAUSE_SECONDS = 0.5
 CHECKED_IMAGES = 16
 # Of 255, on average over all pixels: resizing rounds in fixed point here, in floating point there.
 TOLERANCE = 0.5
@@ -109,15 +107,21 @@ def run(
         if peer_command:
             accurate = [pipeline.name for pipeline in race.pipelines].index("tf.data drawn")
             race.difference = _difference(processes[0], processes[accurate])
+        # tf.data goes on making batches ahead, by gigabytes where it chooses how many: not in another's turn.
+        for process in processes:
+            process.stop()
         for number in range(rounds):
             order = list(zip(race.pipelines, processes, strict=True))
             for pipeline, process in order if number % 2 == 0 else order[::-1]:
                 time.sleep(pause)
+                process.go_on()
                 answer = process.ask("run", at_least=seconds)
+                process.stop()
                 pipeline.images_per_second.append(answer["images"] / answer["seconds"])
         for pipeline, process in zip(race.pipelines, processes, strict=True):
             speeds = race.pipelines[0].images_per_second
             pipeline.ratios = [a / b for a, b in zip(speeds, pipeline.images_per_second, strict=True)]
+            process.go_on()
             pipeline.peak_gib = process.ask("peak")["bytes"] / GIB
         return race
 

@@ -58,15 +58,16 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--pause",
         type=float,
         metavar="S",
-        help=f"before each turn (default {input_race.PAUSE_SECONDS}); longer for a machine that slows down under load",
+        default=0.0,
+        help="before each turn (default 0), for a machine that slows down under load",
     )
     parser.add_argument("--json", action="store_true", help="prints one JSON object; the table goes to stderr")
     known, rest = parser.parse_known_args(words)
     given = config_overrides(rest)
     if given and not known.config:
         raise UserError("--config.KEY=VALUE goes with --config FILE")
-    if known.config and (known.peer or known.files or known.pause is not None):
-        raise UserError("--peer, --files and --pause are without --config: they have operations of their own")
+    if known.config and (known.peer or known.files or known.pause):
+        raise UserError("--peer, --files and --pause are without --config: there is no race")
     if known.peer not in (None, "tf.data"):
         raise UserError(f"--peer is '{known.peer}'; it can be tf.data")
     if known.peer_python and not known.peer:
@@ -77,7 +78,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UserError(f"--{option} is {value}: give 1 or more")
     if not known.seconds > 0:
         raise UserError(f"--seconds is {known.seconds}: give more than 0")
-    if known.pause is not None and not known.pause >= 0:
+    if not known.pause >= 0:
         raise UserError(f"--pause is {known.pause}: give 0 or more")
     return known, given
 
@@ -115,7 +116,7 @@ def _race(known: argparse.Namespace) -> None:
         threads=known.threads or machine.cores(),
         rounds=known.rounds,
         seconds=known.seconds,
-        pause=input_race.PAUSE_SECONDS if known.pause is None else known.pause,
+        pause=known.pause,
         peer_command=command,
     )
     lines = ["pipeline            images/s  least..most      ours is faster by      peak GiB"]

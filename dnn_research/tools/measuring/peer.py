@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,14 @@ class Peer:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
         return self._answer()
+
+    def stop(self) -> None:
+        """Takes the processors from it, threads that work ahead and all, until `go_on`."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Gives them back."""
+        self.process.send_signal(signal.SIGCONT)
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
