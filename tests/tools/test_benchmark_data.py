@@ -183,7 +183,7 @@ def test_stages_of_a_recipes_own_pipeline(capsys):
         (["--peer_python", "x"], "--peer_python needs --peer tf.data"),
         (["--rounds", "0"], "--rounds is 0: give 1 or more"),
         (["--seconds", "0"], "--seconds is 0.0: give more than 0"),
-        (["--pause", "-1"], "--pause is -1.0: give 0 or more"),
+        (["--pause", "-1"], "--pause is -1.0: give 0 to 600"),
         (["--pause", "1", "--config", QUICKSTART], "--peer, --files and --pause are without --config"),
         (["--files", "/nowhere"], "no JPEG file in the folder /nowhere"),
         (["--quick"], "unknown argument --quick"),

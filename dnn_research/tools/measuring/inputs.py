@@ -7,7 +7,8 @@ With --config, the training batches of a recipe's own data: microseconds of an i
 images a second by number of threads. Without, JPEG files (made for it, or those of a folder): decode, random crop of 8
 to 100 % of the area resized bilinearly to 224, mirroring, batches; with a peer the same operations in tf.data, whose
 images are compared with ours first, each pipeline in a process of its own with as many threads as there are cores, in
-turns. Where TurboJPEG 3 is installed ours decodes the crops alone, and is also measured without it.
+turns and stopped between them. Where TurboJPEG 3 is installed ours decodes the crops alone, and is also measured
+without it.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from dnn_research import data, recipe
 from dnn_research.arguments import CaughtParser, config_overrides
 from dnn_research.errors import UserError, construct
 from dnn_research.tools.measuring import input_race, input_stages, machine, peer
+
+MAX_PAUSE_SECONDS = 600
 
 
 def run(words: Sequence[str]) -> None:
@@ -67,7 +70,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if given and not known.config:
         raise UserError("--config.KEY=VALUE goes with --config FILE")
     if known.config and (known.peer or known.files or known.pause):
-        raise UserError("--peer, --files and --pause are without --config: there is no race")
+        raise UserError("--peer, --files and --pause are without --config, which measures a recipe's own data")
     if known.peer not in (None, "tf.data"):
         raise UserError(f"--peer is '{known.peer}'; it can be tf.data")
     if known.peer_python and not known.peer:
@@ -78,8 +81,8 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UserError(f"--{option} is {value}: give 1 or more")
     if not known.seconds > 0:
         raise UserError(f"--seconds is {known.seconds}: give more than 0")
-    if not known.pause >= 0:
-        raise UserError(f"--pause is {known.pause}: give 0 or more")
+    if not 0 <= known.pause <= MAX_PAUSE_SECONDS:
+        raise UserError(f"--pause is {known.pause}: give 0 to {MAX_PAUSE_SECONDS}")
     return known, given
 
 
