@@ -49,6 +49,22 @@ def test_area_crop_covers_its_areas_and_shapes_uniformly():
     assert tops.min() <= 2 and (tops + rows).max() >= 197
 
 
+def test_area_crops_are_within_a_wide_image_and_as_large_as_asked():
+    source = rng()
+    boxes = [geometry.area_box(375, 500, source, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3)) for _ in range(4000)]
+    top, left, height, width = np.array(boxes).T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height).max() <= 375
+    assert (left + width).max() <= 500
+    area, aspect = height * width / (375 * 500), width / height
+    assert area.min() == pytest.approx(0.08, abs=0.003)
+    assert area.max() > 0.95
+    assert 0.74 < aspect.min() < 0.76 < 1.32 < aspect.max() < 1.345
+    # Large ones that are high do not fit into an image that is wide.
+    assert np.median(aspect[area < 0.3]) == pytest.approx(1.0, abs=0.02)
+
+
 def test_area_crop_that_never_fits_is_the_largest_central_one():
     assert geometry.area_box(20, 200, rng(), area=(1, 1), aspect=(1, 1)) == (0, 90, 20, 20)
 
